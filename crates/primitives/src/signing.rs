@@ -1,10 +1,21 @@
 //! The server's own ed25519 signing key and the file it is kept in.
 
-use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+use base64::{
+    Engine, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD_NO_PAD},
+};
 use ed25519_dalek::{Signer, SigningKey};
 use ruma::{OwnedServerSigningKeyId, signatures::{KeyPair, Signature}};
 
 use crate::Random;
+
+/// Reads what other tools wrote: padded or not, and with whatever they left in the bits after the last byte.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// Why a signing key could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +63,7 @@ impl ServerKey {
         let (Some("ed25519"), Some(version), Some(seed), None) = (words.next(), words.next(), words.next(), words.next()) else {
             return Err(KeyError::Form);
         };
-        let seed = STANDARD_NO_PAD.decode(seed.trim_end_matches('=')).map_err(|_| KeyError::Seed)?;
+        let seed = LENIENT.decode(seed).map_err(|_| KeyError::Seed)?;
         Self::new(version, seed.try_into().map_err(|_| KeyError::Seed)?)
     }
 
