@@ -45,6 +45,10 @@ allow_guests = true
 
 [limits]
 enforce = false
+password_hash_memory_kib = 64
+password_hash_passes = 1
+federation_backoff_min_seconds = 1
+federation_backoff_max_seconds = 5
 
 [storage]
 # The suite kills containers, never the machine: what the kernel holds survives.
