@@ -1,1 +1,14 @@
-//! Placeholder.
+//! Rooms: the event DAG, authorisation, state and its resolution.
+
+pub mod auth;
+pub mod pdu;
+pub mod state;
+pub mod version;
+
+pub use auth::AuthError;
+pub use pdu::{Pdu, PduError};
+pub use state::Membership;
+pub use version::RoomVersion;
+
+#[cfg(test)]
+mod testing;
