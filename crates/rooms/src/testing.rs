@@ -84,7 +84,7 @@ impl TestRoom {
     }
 
     /// Makes an event on that state, authorised or not, that follows the last one made.
-    pub(crate) fn make(&mut self, state: &State, draft: Draft<'_>) -> Pdu {
+    pub(crate) fn make(&mut self, state: &State, draft: &Draft<'_>) -> Pdu {
         let sender = <&UserId>::try_from(draft.sender).expect("a user id");
         let raw = to_raw_value(&draft.content).expect("JSON");
         let auth = auth_types_for(self.version, &draft.kind.into(), sender, draft.state_key, &raw).unwrap_or_default();
@@ -115,8 +115,9 @@ impl TestRoom {
     }
 
     /// Makes an event and, if the state allows it, keeps it and puts it into the state.
+    #[expect(clippy::needless_pass_by_value, reason = "drafts are made where they are used")]
     pub(crate) fn apply(&mut self, state: &mut State, draft: Draft<'_>) -> Result<Pdu, AuthError> {
-        let pdu = self.make(state, draft);
+        let pdu = self.make(state, &draft);
         authorise(&pdu, |kind, key| state.get(&(kind.to_owned(), key.to_owned())).cloned())?;
         self.keep(&pdu);
         if let Some(state_key) = pdu.state_key() {

@@ -6,8 +6,9 @@ use crate::testing::{Draft, State, TestRoom};
 /// Versions at both sides of every change of the rules.
 const SOME: [&str; 8] = ["1", "3", "6", "7", "8", "10", "11", "12"];
 
+#[expect(clippy::needless_pass_by_value, reason = "drafts are made where they are used")]
 fn judge(room: &mut TestRoom, state: &State, draft: Draft<'_>) -> Result<(), AuthError> {
-    let pdu = room.make(state, draft);
+    let pdu = room.make(state, &draft);
     let asked = lookup_types_for(&pdu)?;
     authorise(&pdu, |kind, key| {
         assert!(asked.iter().any(|(k, s)| *k == kind && s == key), "{kind} {key} was not announced");
@@ -204,7 +205,7 @@ fn the_create_event_is_selected_before_version_12_only() {
     for version in SOME {
         let (mut room, state) = TestRoom::public(version);
         let pdu =
-            room.make(&state, Draft { sender: "@a:x", kind: "m.room.message", state_key: None, content: json!({}) });
+            room.make(&state, &Draft { sender: "@a:x", kind: "m.room.message", state_key: None, content: json!({}) });
         let types =
             auth_types_for(pdu.version(), pdu.event_type(), pdu.sender(), None, pdu.content()).expect("well-formed");
         assert_eq!(types.iter().any(|(kind, _)| *kind == "m.room.create"), version != "12");

@@ -125,7 +125,7 @@ fn unmarked(text: String) -> Result<String, PduError> {
 fn marked(value: serde_json::Value) -> Result<CanonicalJsonValue, PduError> {
     use serde_json::Value;
     Ok(match value {
-        Value::Number(number) => match number.as_i64().and_then(|integer| ruma::Int::new(integer)) {
+        Value::Number(number) => match number.as_i64().and_then(ruma::Int::new) {
             Some(integer) => integer.into(),
             None => CanonicalJsonValue::String(format!("{MARK}{number}")),
         },

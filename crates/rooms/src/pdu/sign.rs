@@ -9,7 +9,7 @@ use base64::{
 use primitives::ServerKey;
 use ruma::{
     EventId, OwnedEventId, OwnedServerName, ServerName, SigningKeyAlgorithm,
-    canonical_json::CanonicalJsonValue,
+    canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
     room_version_rules::EventIdFormatVersion,
     serde::Base64,
     signatures::{KeyPair, PublicKeyMap, required_server_signatures_to_verify_event, verify_canonical_json_bytes},
@@ -89,7 +89,7 @@ impl Pdu {
             .signatures_mut()
             .and_then(|all| {
                 all.entry(server_name.to_string())
-                    .or_insert_with(|| CanonicalJsonValue::Object(Default::default()))
+                    .or_insert_with(|| CanonicalJsonValue::Object(CanonicalJsonObject::new()))
                     .as_object_mut()
             })
             .ok_or_else(|| PduError::Field { field: "signatures", problem: "not an object of objects".to_owned() })?;
