@@ -1,8 +1,11 @@
 //! Rooms: the event DAG, authorisation, state and its resolution.
 
+pub mod activity;
 pub mod auth;
+pub mod filter;
 pub mod pdu;
 pub mod state;
+pub mod tokens;
 pub mod version;
 
 pub use auth::AuthError;

@@ -1,0 +1,143 @@
+//! Which rooms changed since when, in memory: what lets an incremental sync of a thousand quiet rooms read nothing.
+//!
+//! The writer of a room announces a commit *before* it is visible and confirms it afterwards. In between, the room counts as changed,
+//! so that no reader whose view already shows the commit can take the room for quiet (I10). After a restart nothing is known of a
+//! room until it is written to or its log is read; the reader then asks the log.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+use parking_lot::RwLock;
+use primitives::{RoomNid, StreamPosition};
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// The position of the newest row of the room's log that is known; 0: none is known.
+    last: AtomicU64,
+    /// How many commits are under way.
+    writing: AtomicU32,
+}
+
+/// Whether a room's log has rows after a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// It has none.
+    Quiet,
+    /// It has some, or a commit is under way.
+    Changed,
+    /// Not known: read the log, and tell [`RoomActivity::learn`].
+    Unknown,
+}
+
+/// The position of the newest row of each room's log. Cheap to share.
+#[derive(Debug, Default)]
+pub struct RoomActivity {
+    /// By room number, which are dense.
+    rooms: RwLock<Vec<Entry>>,
+}
+
+/// A commit to a room's log that is under way. Dropped without [`Writing::committed`], it failed.
+#[derive(Debug)]
+pub struct Writing {
+    activity: Arc<RoomActivity>,
+    room: RoomNid,
+}
+
+impl RoomActivity {
+    /// Announces a commit that appends to a room's log. Call it before [`storage::Storage::commit`], whoever appends.
+    pub fn writing(self: &Arc<Self>, room: RoomNid) -> Writing {
+        self.entry(room, |entry| entry.writing.fetch_add(1, Ordering::SeqCst));
+        Writing { activity: Arc::clone(self), room }
+    }
+
+    /// Remembers that a view at any position showed `last` as the position of the newest row of a room's log.
+    pub fn learn(&self, room: RoomNid, last: StreamPosition) {
+        // A room without a row is remembered by the lowest position, which no commit has.
+        self.entry(room, |entry| entry.last.fetch_max(last.0.max(1), Ordering::SeqCst));
+    }
+
+    /// For each of the rooms, in their order, whether its log has rows after `since`. Take the view first, ask afterwards.
+    pub fn since(&self, rooms: &[RoomNid], since: StreamPosition) -> Vec<Activity> {
+        let entries = self.rooms.read();
+        rooms
+            .iter()
+            .map(|room| entries.get(room.0 as usize).map_or(Activity::Unknown, |entry| entry.since(since)))
+            .collect()
+    }
+
+    fn entry<R>(&self, room: RoomNid, use_it: impl Fn(&Entry) -> R) -> R {
+        let index = room.0 as usize;
+        if let Some(entry) = self.rooms.read().get(index) {
+            return use_it(entry);
+        }
+        let mut rooms = self.rooms.write();
+        if rooms.len() <= index {
+            rooms.resize_with(index + 1, Entry::default);
+        }
+        use_it(&rooms[index])
+    }
+}
+
+impl Entry {
+    fn since(&self, since: StreamPosition) -> Activity {
+        if self.writing.load(Ordering::SeqCst) > 0 {
+            return Activity::Changed;
+        }
+        match self.last.load(Ordering::SeqCst) {
+            0 => Activity::Unknown,
+            last if last > since.0 => Activity::Changed,
+            _ => Activity::Quiet,
+        }
+    }
+}
+
+impl Writing {
+    /// Confirms the commit. Call it before anybody is woken.
+    pub fn committed(self, position: StreamPosition) {
+        self.activity.learn(self.room, position);
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.activity.entry(self.room, |entry| entry.writing.fetch_sub(1, Ordering::SeqCst));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOM: RoomNid = RoomNid(3);
+
+    fn asked(activity: &RoomActivity, since: u64) -> Activity {
+        activity.since(&[ROOM], StreamPosition(since))[0]
+    }
+
+    #[test]
+    fn i10_a_room_counts_as_changed_from_before_its_commit_is_visible() {
+        let activity = Arc::new(RoomActivity::default());
+        assert_eq!(asked(&activity, 5), Activity::Unknown);
+        activity.learn(ROOM, StreamPosition(4));
+        assert_eq!(asked(&activity, 5), Activity::Quiet);
+        let writing = activity.writing(ROOM);
+        assert_eq!(asked(&activity, 5), Activity::Changed);
+        writing.committed(StreamPosition(6));
+        assert_eq!(asked(&activity, 5), Activity::Changed);
+        assert_eq!(asked(&activity, 6), Activity::Quiet);
+    }
+
+    #[test]
+    fn a_failed_commit_leaves_nothing_behind_and_an_old_reading_does_not_go_back() {
+        let activity = Arc::new(RoomActivity::default());
+        activity.learn(ROOM, StreamPosition(9));
+        drop(activity.writing(ROOM));
+        activity.learn(ROOM, StreamPosition(7));
+        assert_eq!(asked(&activity, 9), Activity::Quiet);
+        assert_eq!(asked(&activity, 8), Activity::Changed);
+        activity.learn(RoomNid(1), StreamPosition::ZERO);
+        assert_eq!(activity.since(&[RoomNid(1), RoomNid(2)], StreamPosition(1)), [Activity::Quiet, Activity::Unknown]);
+    }
+}

@@ -1,0 +1,187 @@
+//! Tokens that say where in a room's history or in a user's stream a client stands. Opaque to clients; each says which order it is in.
+//!
+//! A token is a letter and the base64url of varints: `s` a place in the stream, as /sync hands out; `t` a place in the topological
+//! order of one room, as pagination hands out.
+
+use std::{fmt, str::FromStr};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use primitives::{Rank, Rix, RoomNid, StreamPosition};
+
+/// The token is none that this server hands out, or is of a kind or a room that has no meaning here. A 400 to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a token that has a meaning here")]
+pub struct BadToken;
+
+/// How far a user has synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SyncToken {
+    /// Everything up to here was in the response that carried this token, or in an earlier one.
+    pub position: StreamPosition,
+    /// The database that the position is of ([`storage::Storage::epoch`], its low half). Another one: the position says nothing.
+    pub epoch: u32,
+    /// The run of the server ([`storage::Storage::boot_id`], its low half) in which `ephemeral` counted.
+    pub boot: u32,
+    /// How far typing and presence, which live in memory, were seen.
+    pub ephemeral: u64,
+}
+
+/// A place between two events of a room's timeline: just before the event at (rank, rix).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimelinePoint {
+    /// The room.
+    pub room: RoomNid,
+    /// The rank of the event after the point.
+    pub rank: Rank,
+    /// Its number, which orders events of one rank.
+    pub rix: Rix,
+    /// The position of the view that the point was found in.
+    pub position: StreamPosition,
+}
+
+/// What a client may page from or to: `prev_batch`, `start`, `end`, or a `next_batch` of sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageToken {
+    /// A place in a room's topological order.
+    Timeline(TimelinePoint),
+    /// A place in the stream.
+    Stream(SyncToken),
+}
+
+fn encode(kind: char, numbers: &[u64]) -> String {
+    let mut bytes = Vec::with_capacity(24);
+    for &number in numbers {
+        let mut rest = number;
+        while rest >= 0x80 {
+            bytes.push(rest.to_le_bytes()[0] | 0x80);
+            rest >>= 7;
+        }
+        bytes.push(rest.to_le_bytes()[0]);
+    }
+    let mut token = String::from(kind);
+    URL_SAFE_NO_PAD.encode_string(&bytes, &mut token);
+    token
+}
+
+fn decode<const N: usize>(kind: char, token: &str) -> Result<[u64; N], BadToken> {
+    let bytes = URL_SAFE_NO_PAD.decode(token.strip_prefix(kind).ok_or(BadToken)?).map_err(|_| BadToken)?;
+    let mut bytes = bytes.into_iter();
+    let mut numbers = [0; N];
+    for number in &mut numbers {
+        *number = varint(&mut bytes)?;
+    }
+    if bytes.next().is_some() { Err(BadToken) } else { Ok(numbers) }
+}
+
+/// Reads one number; only its shortest form, so that a token has one spelling.
+fn varint(bytes: &mut impl Iterator<Item = u8>) -> Result<u64, BadToken> {
+    let mut number = 0_u64;
+    for shift in (0..u64::BITS).step_by(7) {
+        let byte = bytes.next().ok_or(BadToken)?;
+        let part = u64::from(byte & 0x7F);
+        if part << shift >> shift != part || (byte == 0 && shift > 0) {
+            return Err(BadToken);
+        }
+        number |= part << shift;
+        if byte < 0x80 {
+            return Ok(number);
+        }
+    }
+    Err(BadToken)
+}
+
+fn narrow(number: u64) -> Result<u32, BadToken> {
+    u32::try_from(number).map_err(|_| BadToken)
+}
+
+impl fmt::Display for SyncToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&encode('s', &[self.position.0, self.epoch.into(), self.boot.into(), self.ephemeral]))
+    }
+}
+
+impl FromStr for SyncToken {
+    type Err = BadToken;
+
+    fn from_str(token: &str) -> Result<Self, BadToken> {
+        let [position, epoch, boot, ephemeral] = decode('s', token)?;
+        Ok(Self { position: StreamPosition(position), epoch: narrow(epoch)?, boot: narrow(boot)?, ephemeral })
+    }
+}
+
+impl fmt::Display for TimelinePoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&encode('t', &[self.room.0.into(), self.rank.0, self.rix.0.into(), self.position.0]))
+    }
+}
+
+impl FromStr for TimelinePoint {
+    type Err = BadToken;
+
+    fn from_str(token: &str) -> Result<Self, BadToken> {
+        let [room, rank, rix, position] = decode('t', token)?;
+        let position = StreamPosition(position);
+        Ok(Self { room: RoomNid(narrow(room)?), rank: Rank(rank), rix: Rix(narrow(rix)?), position })
+    }
+}
+
+impl fmt::Display for PageToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeline(point) => point.fmt(f),
+            Self::Stream(token) => token.fmt(f),
+        }
+    }
+}
+
+impl FromStr for PageToken {
+    type Err = BadToken;
+
+    fn from_str(token: &str) -> Result<Self, BadToken> {
+        if token.starts_with('t') { token.parse().map(Self::Timeline) } else { token.parse().map(Self::Stream) }
+    }
+}
+
+impl serde::Serialize for SyncToken {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl serde::Serialize for PageToken {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn tokens_round_trip(position: u64, epoch: u32, boot: u32, ephemeral: u64, room: u32, rank: u64, rix: u32) {
+            let position = StreamPosition(position);
+            let stream = PageToken::Stream(SyncToken { position, epoch, boot, ephemeral });
+            prop_assert_eq!(stream.to_string().parse(), Ok(stream));
+            let point = PageToken::Timeline(TimelinePoint { room: RoomNid(room), rank: Rank(rank), rix: Rix(rix), position });
+            prop_assert_eq!(point.to_string().parse(), Ok(point));
+        }
+
+        #[test]
+        fn garbage_is_refused_and_whatever_is_read_has_one_spelling(token in "[st][-_A-Za-z0-9]{0,40}|.{0,20}") {
+            if let Ok(read) = token.parse::<PageToken>() {
+                prop_assert_eq!(read.to_string(), token);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_token_is_refused() {
+        for bad in ["", "s", "t", "s1", "null", "s123_456", "t1-2_3", "sAAAA=", "0", "s\u{0}", "-1"] {
+            assert_eq!(bad.parse::<PageToken>(), Err(BadToken), "{bad}");
+        }
+    }
+}
