@@ -1,3 +1,9 @@
-//! What the harness's binaries share: tools that look at the server from outside.
+//! Tools that look at the server from outside: Complement's record, crash and power-cut runs, benchmarks.
+#![allow(clippy::print_stdout, reason = "a command-line tool talks on its standard output")]
 
+pub mod bench;
+pub mod client;
 pub mod complement;
+pub mod crash;
+pub mod power;
+pub mod process;

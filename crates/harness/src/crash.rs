@@ -1,0 +1,100 @@
+//! The crash run: clients record every acknowledged request while the server is killed at random moments and started again; then nothing
+//! acknowledged may be missing, nothing may be there twice, and every due delayed event was sent exactly once.
+
+mod follower;
+mod ledger;
+mod verify;
+mod worker;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use primitives::Random;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    client::Client,
+    power,
+    process::{Launch, Server},
+};
+
+pub use ledger::Ledger;
+pub use verify::{Outcome, check_store};
+
+/// What a crash run does.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How many times the server is ended and started again.
+    pub kills: usize,
+    /// How many clients write at the same time.
+    pub clients: usize,
+    /// Only delayed events are written.
+    pub only_delayed: bool,
+    /// Each end is a power cut: every file is cut back to its length at its last completed sync.
+    pub power_cut: bool,
+    /// `storage.durability` of the server.
+    pub durability: &'static str,
+}
+
+/// Runs the plan in a new folder and says what came of it.
+pub async fn run(plan: &Plan, folder: &Path) -> anyhow::Result<Outcome> {
+    let random = Random::os();
+    let mut launch = Launch::new(folder);
+    launch.durability = plan.durability;
+    let recorder = if plan.power_cut { Some(power::Recorder::install(&mut launch)?) } else { None };
+    let mut server = launch.start().await?;
+    let ledger = Arc::new(Ledger::default());
+    let users = settle(&server, plan).await?;
+    let mut followers = follower::Followers::new(&users);
+    for round in 1..=plan.kills {
+        let alive = CancellationToken::new();
+        let tracker = TaskTracker::new();
+        for (index, user) in users.iter().enumerate() {
+            let worker = worker::Worker::new(user, &server.base, &ledger, plan.only_delayed, round, index);
+            tracker.spawn(alive.clone().run_until_cancelled_owned(worker.work()));
+        }
+        followers.start(&server.base, &tracker, &alive);
+        tokio::time::sleep(Duration::from_millis(50 + random.below(900))).await;
+        server.kill()?;
+        alive.cancel();
+        tracker.close();
+        tracker.wait().await;
+        if let Some(recorder) = &recorder {
+            recorder.cut(&launch.data())?;
+        }
+        server = launch.start().await?;
+        verify::settle_open(&ledger, &users, &server.base).await?;
+        if round % 10 == 0 {
+            println!("{round} of {} ends, {} requests acknowledged", plan.kills, ledger.acknowledged());
+        }
+    }
+    // Every delay is below two seconds; this is the time for the last of them.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let outcome = verify::verify(&ledger, &users, &mut followers, &server).await?;
+    anyhow::ensure!(server.stop().await?.success(), "the server did not end with success");
+    Ok(outcome)
+}
+
+/// A user of the run with the room that the user writes in.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// The client.
+    pub client: Client,
+    /// The room, shared with one other user.
+    pub room: String,
+}
+
+async fn settle(server: &Server, plan: &Plan) -> anyhow::Result<Vec<User>> {
+    let mut users: Vec<User> = Vec::new();
+    for index in 0..plan.clients {
+        let client = Client::register(&server.base, &format!("crash{index}")).await?;
+        let room = match users.last() {
+            Some(other) if index % 2 == 1 => {
+                client.join(&other.room).await?;
+                other.room.clone()
+            }
+            _ => client.create_room().await?,
+        };
+        users.push(User { client, room });
+    }
+    Ok(users)
+}

@@ -1,0 +1,81 @@
+//! Long-polling clients that live through every crash: what they see must have no gap.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::User;
+use crate::client::{CallError, Client, list, text};
+
+/// What one follower knows.
+#[derive(Debug, Default)]
+struct Seen {
+    since: Option<String>,
+    markers: BTreeSet<String>,
+}
+
+/// One follower for each user.
+#[derive(Debug)]
+pub(super) struct Followers(Vec<(User, Arc<Mutex<Seen>>)>);
+
+impl Followers {
+    /// Followers that have seen nothing.
+    pub(super) fn new(users: &[User]) -> Self {
+        Self(users.iter().map(|user| (user.clone(), Arc::default())).collect())
+    }
+
+    /// Lets every follower go on from its token.
+    pub(super) fn start(&self, base: &str, tracker: &TaskTracker, alive: &CancellationToken) {
+        for (user, seen) in &self.0 {
+            let user = User { client: user.client.at(base), room: user.room.clone() };
+            let seen = Arc::clone(seen);
+            let follow = async move { while step(&user, &seen, Duration::from_secs(5)).await.is_ok() {} };
+            tracker.spawn(alive.clone().run_until_cancelled_owned(follow));
+        }
+    }
+
+    /// Catches up and answers with the markers that each follower saw in its room.
+    pub(super) async fn finish(&mut self, base: &str) -> anyhow::Result<Vec<BTreeSet<String>>> {
+        let mut all = Vec::new();
+        for (user, seen) in &self.0 {
+            let user = User { client: user.client.at(base), room: user.room.clone() };
+            while step(&user, seen, Duration::ZERO).await? {}
+            all.push(seen.lock().await.markers.clone());
+        }
+        Ok(all)
+    }
+}
+
+/// One sync; whether it brought anything of the room. What is seen counts only together with the token that follows it.
+async fn step(user: &User, seen: &Mutex<Seen>, timeout: Duration) -> Result<bool, CallError> {
+    let since = seen.lock().await.since.clone();
+    let answer = user.client.sync(since.as_deref(), timeout).await?;
+    let room = &answer["rooms"]["join"][user.room.as_str()];
+    let timeline = &room["timeline"];
+    let mut markers = markers_of(list(&timeline["events"]));
+    if timeline["limited"].as_bool() == Some(true) {
+        markers.extend(fill(&user.client, &user.room, timeline, since.as_deref()).await?);
+    }
+    let mut seen = seen.lock().await;
+    seen.since = Some(text(&answer["next_batch"]).to_owned());
+    let news = !room.is_null();
+    seen.markers.extend(markers);
+    Ok(news)
+}
+
+async fn fill(
+    client: &Client,
+    room: &str,
+    timeline: &Value,
+    since: Option<&str>,
+) -> Result<BTreeSet<String>, CallError> {
+    let events = client.history_from(room, timeline["prev_batch"].as_str(), since).await?;
+    Ok(markers_of(&events))
+}
+
+fn markers_of(events: &[Value]) -> BTreeSet<String> {
+    let messages = events.iter().filter(|event| event["type"] == "m.room.message");
+    messages.map(|event| text(&event["content"]["body"]).to_owned()).collect()
+}

@@ -1,0 +1,127 @@
+//! The judgement on a crash run.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    process::Command,
+};
+
+use super::{
+    User,
+    follower::Followers,
+    ledger::{Delayed, Ledger, Message},
+};
+use crate::{
+    client::text,
+    process::{Server, binary},
+};
+
+/// What a run came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Requests that were acknowledged.
+    pub acknowledged: u64,
+    /// Events in the rooms at the end.
+    pub events: usize,
+    /// Acknowledged, and not there.
+    pub lost: Vec<String>,
+    /// There more than once.
+    pub twice: Vec<String>,
+    /// There although it was acknowledged that they never would be.
+    pub torn: Vec<String>,
+    /// In a room's timeline and never in a sync stream.
+    pub gaps: Vec<String>,
+}
+
+impl Outcome {
+    /// Whether nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        [&self.lost, &self.twice, &self.torn, &self.gaps].into_iter().all(Vec::is_empty)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { acknowledged, events, .. } = self;
+        let counts = [("lost", &self.lost), ("twice", &self.twice), ("torn", &self.torn), ("sync gaps", &self.gaps)];
+        write!(f, "{acknowledged} acknowledged, {events} events")?;
+        for (name, list) in counts {
+            write!(f, ", {} {name}", list.len())?;
+            if !list.is_empty() {
+                write!(f, " ({})", list.iter().take(5).cloned().collect::<Vec<_>>().join(" "))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// After a start: asks again for what had no answer, under the same transaction ids, so that each becomes exactly one event.
+pub(super) async fn settle_open(ledger: &Ledger, users: &[User], base: &str) -> anyhow::Result<()> {
+    let mut messages = ledger.messages.lock().await;
+    for (marker, entry) in messages.iter_mut().filter(|(_, entry)| entry.state == Message::Open) {
+        let user = &users[entry.user];
+        let event_id = user.client.at(base).send(&user.room, &entry.txn, marker).await?;
+        entry.state = Message::Sent(event_id);
+        ledger.count();
+    }
+    Ok(())
+}
+
+/// Compares the ledger with the rooms, the followers and the store itself.
+pub(super) async fn verify(
+    ledger: &Ledger,
+    users: &[User],
+    followers: &mut Followers,
+    server: &Server,
+) -> anyhow::Result<Outcome> {
+    let mut outcome = Outcome { acknowledged: ledger.acknowledged(), ..Outcome::default() };
+    let mut events: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut by_room: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for user in users {
+        if by_room.contains_key(user.room.as_str()) {
+            continue;
+        }
+        let mut markers = BTreeSet::new();
+        for event in user.client.at(&server.base).history(&user.room).await? {
+            outcome.events += 1;
+            if event["type"] == "m.room.message" {
+                let marker = text(&event["content"]["body"]).to_owned();
+                markers.insert(marker.clone());
+                events.entry(marker).or_default().push(text(&event["event_id"]).to_owned());
+            }
+        }
+        by_room.insert(&user.room, markers);
+    }
+    outcome.twice.extend(events.iter().filter(|(_, ids)| ids.len() > 1).map(|(marker, _)| marker.clone()));
+    for (marker, entry) in ledger.messages.lock().await.iter() {
+        if let Message::Sent(event_id) = &entry.state
+            && !events.get(marker).is_some_and(|ids| ids.contains(event_id))
+        {
+            outcome.lost.push(marker.clone());
+        }
+    }
+    for (marker, entry) in ledger.delayed.lock().await.iter() {
+        let there = events.contains_key(marker);
+        match entry.state {
+            Delayed::Scheduled(_) if !there => outcome.lost.push(marker.clone()),
+            Delayed::Cancelled if there => outcome.torn.push(marker.clone()),
+            _ => {}
+        }
+    }
+    for (user, seen) in users.iter().zip(followers.finish(&server.base).await?) {
+        outcome.gaps.extend(by_room[user.room.as_str()].difference(&seen).cloned());
+    }
+    for user in users {
+        let left = user.client.at(&server.base).scheduled().await?;
+        outcome.lost.extend(left.into_iter().map(|delay_id| format!("still-scheduled:{}", delay_id.len())));
+    }
+    Ok(outcome)
+}
+
+/// Lets the server's own check compare the stored state with the state that folding the DAG gives.
+pub fn check_store(config: &std::path::Path) -> anyhow::Result<()> {
+    let output = Command::new(binary()?).arg("check-store").arg("--config").arg(config).output()?;
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    anyhow::ensure!(output.status.success(), "the store is not whole: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
