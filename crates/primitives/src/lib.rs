@@ -6,6 +6,7 @@ pub mod canonical;
 pub mod clock;
 pub mod hash;
 pub mod ids;
+pub mod net;
 pub mod rng;
 pub mod signing;
 

@@ -1,2 +1,10 @@
-//! Placeholder.
-fn main() {}
+//! The binary `sundial`.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    sundial::cli::main()
+}

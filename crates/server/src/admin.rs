@@ -1,0 +1,224 @@
+//! The administrator's way in from the same machine: `admin.sock` in the data directory, readable by its owner only. Each line is a
+//! request in JSON, each answered by a line.
+
+use std::{
+    future::Future,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, warn};
+
+/// Longest line, in bytes.
+const LINE_MAX: u64 = 64 << 10;
+/// Longest silence on an open connection.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Whether anybody is there.
+    Ping,
+    /// Makes an account.
+    CreateUser(CreateUser),
+}
+
+/// An account to make.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateUser {
+    /// Local part or full user id.
+    pub name: String,
+    /// Its password.
+    pub password: String,
+    /// Whether it administers the server.
+    #[serde(default)]
+    pub admin: bool,
+}
+
+impl std::fmt::Debug for CreateUser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CreateUser").field("name", &self.name).field("admin", &self.admin).finish_non_exhaustive()
+    }
+}
+
+/// The answer to a [`Request`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Answer {
+    /// The server runs.
+    Pong,
+    /// The account is there.
+    UserCreated {
+        /// Its id.
+        user_id: String,
+    },
+    /// It was not done.
+    Failed {
+        /// Why.
+        error: String,
+    },
+}
+
+/// Where the socket of a data directory is.
+pub fn socket_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("admin.sock")
+}
+
+/// The socket, bound. The caller holds the lock of the data directory, so that a file in its place is a dead server's.
+#[derive(Debug)]
+pub struct AdminSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl AdminSocket {
+    /// Binds the socket with mode 0600.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn bind(data_dir: &Path) -> anyhow::Result<Self> {
+        let path = socket_path(data_dir);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("{} is in the way", path.display()));
+            }
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path).with_context(|| format!("can't listen on {}", path.display()))?;
+        // The directory is its owner's alone until the mode is set.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(Self { listener, path })
+    }
+
+    /// Answers requests until told to stop, then removes the socket.
+    pub async fn serve<H, F>(self, handler: H, stop: CancellationToken)
+    where
+        H: Fn(Request) -> F + Send + Sync + 'static,
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let (handler, tasks) = (Arc::new(handler), TaskTracker::new());
+        while let Some(accepted) = stop.run_until_cancelled(self.listener.accept()).await {
+            match accepted {
+                Ok((stream, _)) => {
+                    let (handler, stop) = (handler.clone(), stop.clone());
+                    tasks.spawn(async move {
+                        if let Some(Err(error)) = stop.run_until_cancelled(converse(stream, &*handler)).await {
+                            debug!(%error, "an administrator's connection failed");
+                        }
+                    });
+                }
+                Err(error) => {
+                    warn!(%error, "an administrator's connection can't be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        let _ = std::fs::remove_file(&self.path);
+        tasks.close();
+        tasks.wait().await;
+    }
+}
+
+async fn converse<H, F>(mut stream: UnixStream, handler: &H) -> std::io::Result<()>
+where
+    H: Fn(Request) -> F,
+    F: Future<Output = Answer>,
+{
+    let (reader, mut writer) = stream.split();
+    let mut reader = BufReader::new(reader);
+    loop {
+        let mut line = String::new();
+        let read = (&mut reader).take(LINE_MAX).read_line(&mut line);
+        let length = tokio::time::timeout(SILENCE_MAX, read).await.map_err(std::io::Error::from)??;
+        if length == 0 {
+            return Ok(());
+        }
+        let answer = match serde_json::from_str(&line) {
+            Ok(request) => handler(request).await,
+            Err(error) => Answer::Failed { error: format!("not a request: {error}") },
+        };
+        let mut line = serde_json::to_vec(&answer)?;
+        line.push(b'\n');
+        writer.write_all(&line).await?;
+    }
+}
+
+/// Asks the server that runs on this data directory. None if none runs.
+///
+/// # Errors
+/// A server that can't be spoken to.
+pub async fn ask(data_dir: &Path, request: &Request) -> anyhow::Result<Option<Answer>> {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    let path = socket_path(data_dir);
+    let mut stream = match UnixStream::connect(&path).await {
+        Ok(stream) => stream,
+        Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("can't speak to the server at {}", path.display())),
+    };
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line).await?;
+    let mut answer = String::new();
+    BufReader::new(stream).take(LINE_MAX).read_line(&mut answer).await?;
+    anyhow::ensure!(!answer.is_empty(), "the server ended before it answered");
+    Ok(Some(serde_json::from_str(&answer)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn requests_are_answered_and_the_socket_is_private_and_removed() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let data = directory.path().to_owned();
+        assert_eq!(ask(&data, &Request::Ping).await.expect("nobody there"), None);
+        // What a killed server leaves behind.
+        drop(std::os::unix::net::UnixListener::bind(socket_path(&data)).expect("bound"));
+        assert_eq!(ask(&data, &Request::Ping).await.expect("nobody there"), None);
+
+        let socket = AdminSocket::bind(&data).expect("bound over the dead one");
+        let mode = std::fs::metadata(socket_path(&data)).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(socket.serve(
+            async |request| match request {
+                Request::Ping => Answer::Pong,
+                Request::CreateUser(user) => Answer::UserCreated { user_id: user.name },
+            },
+            stop.clone(),
+        ));
+        assert_eq!(ask(&data, &Request::Ping).await.expect("answered"), Some(Answer::Pong));
+        let user = CreateUser { name: "alice".to_owned(), password: "x".to_owned(), admin: true };
+        let answer = ask(&data, &Request::CreateUser(user)).await.expect("answered");
+        assert_eq!(answer, Some(Answer::UserCreated { user_id: "alice".to_owned() }));
+
+        let mut raw = UnixStream::connect(socket_path(&data)).await.expect("connected");
+        raw.write_all(b"{\"command\":\"dance\"}\n").await.expect("written");
+        let mut line = String::new();
+        BufReader::new(raw).read_line(&mut line).await.expect("answered");
+        assert!(line.contains("not a request"), "{line}");
+
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
+        assert!(!socket_path(&data).exists());
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let user = CreateUser { name: "alice".to_owned(), password: "secret".to_owned(), admin: false };
+        assert!(!format!("{:?}", Request::CreateUser(user)).contains("secret"));
+    }
+}

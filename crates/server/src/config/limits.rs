@@ -1,0 +1,193 @@
+//! `[limits]`: every limit under a name that says what and in which unit. Those of delayed events are in `[delayed_events]`.
+
+use serde::{Deserialize, Serialize};
+
+/// Sizes, depths, time-outs, rates and counts. A rate `…_per_second` comes with its `…_burst`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// `false` switches off rates and counts, never sizes, depths or time-outs.
+    pub enforce: bool,
+    /// Largest event, in bytes of canonical JSON. The specification's own limit; can only be lowered.
+    pub pdu_max_bytes: u32,
+    /// PDUs in one federation transaction, in and out.
+    pub transaction_max_pdus: u32,
+    /// EDUs in one federation transaction, in and out.
+    pub transaction_max_edus: u32,
+    /// Largest body of a federation request.
+    pub federation_request_max_bytes: u64,
+    /// Largest body of another server's response.
+    pub federation_response_max_bytes: u64,
+    /// Largest body of another server's `send_join` and `state` response; these are streamed.
+    pub federation_state_response_max_bytes: u64,
+    /// Longest wait for another server.
+    pub federation_timeout_seconds: u64,
+    /// Longest wait for another server to answer a join.
+    pub federation_join_timeout_seconds: u64,
+    /// First pause after another server failed; doubles, with jitter, and ends at its next request to us.
+    pub federation_backoff_min_seconds: u64,
+    /// Longest such pause.
+    pub federation_backoff_max_seconds: u64,
+    /// Transactions of one server worked on at once.
+    pub federation_inbound_concurrent_per_origin: u32,
+    /// Requests of one server waiting; more are refused with 429.
+    pub federation_inbound_queued_per_origin: u32,
+    /// Events asked for and given by `get_missing_events`.
+    pub get_missing_events_max_events: u32,
+    /// Events asked for and given by `backfill`.
+    pub backfill_max_events: u32,
+    /// Largest `.well-known` document of another server.
+    pub well_known_max_bytes: u64,
+    /// Largest JSON body of a client's request.
+    pub client_body_max_bytes: u64,
+    /// The same for key uploads and key backups.
+    pub client_keys_body_max_bytes: u64,
+    /// Deepest nesting of arrays and objects in JSON.
+    pub json_max_depth: u32,
+    /// All headers of a request together.
+    pub headers_max_bytes: u32,
+    /// Number of headers of a request.
+    pub headers_max_count: u32,
+    /// Time to send the headers of a request.
+    pub header_timeout_seconds: u64,
+    /// Longest pause inside the body of a request.
+    pub body_timeout_seconds: u64,
+    /// Time that a connection may stay open without a request.
+    pub idle_timeout_seconds: u64,
+    /// Joins of a user through other servers.
+    pub remote_joins_per_user_per_second: f64,
+    /// Such joins at once.
+    pub remote_joins_per_user_burst: u32,
+    /// Joins of a user to rooms that this server is in.
+    pub local_joins_per_user_per_second: f64,
+    /// Such joins at once.
+    pub local_joins_per_user_burst: u32,
+    /// Joins to one room.
+    pub joins_per_room_per_second: f64,
+    /// Such joins at once.
+    pub joins_per_room_burst: u32,
+    /// Events sent by a user.
+    pub messages_per_user_per_second: f64,
+    /// Events sent by a user at once.
+    pub messages_per_user_burst: u32,
+    /// Logins from one address.
+    pub logins_per_address_per_second: f64,
+    /// Such logins at once.
+    pub logins_per_address_burst: u32,
+    /// Logins to one account.
+    pub logins_per_account_per_second: f64,
+    /// Such logins at once.
+    pub logins_per_account_burst: u32,
+    /// Failed logins to one account.
+    pub login_failures_per_account_per_second: f64,
+    /// Such failures at once.
+    pub login_failures_per_account_burst: u32,
+    /// Registrations from one address.
+    pub registrations_per_address_per_second: f64,
+    /// Such registrations at once.
+    pub registrations_per_address_burst: u32,
+    /// Memory of one Argon2id hash, in KiB. Higher is safer and slower.
+    pub password_hash_memory_kib: u32,
+    /// Passes over that memory.
+    pub password_hash_passes: u32,
+    /// Passwords hashed at once; further requests wait.
+    pub password_hash_concurrent: u32,
+    /// Longest display name.
+    pub display_name_max_bytes: u32,
+    /// Longest avatar URL.
+    pub avatar_url_max_bytes: u32,
+    /// Largest to-device message.
+    pub to_device_message_max_bytes: u32,
+    /// To-device messages waiting for one device.
+    pub to_device_queue_max_messages: u32,
+    /// How long a to-device message waits.
+    pub to_device_queue_max_days: u32,
+    /// One-time keys kept for a device and algorithm.
+    pub one_time_keys_per_device_and_algorithm: u32,
+    /// Largest upload.
+    pub upload_max_bytes: u64,
+    /// Uploads announced by a user and not sent yet.
+    pub uploads_pending_per_user: u32,
+    /// How long an announced upload may take.
+    pub uploads_pending_seconds: u64,
+    /// Largest image that is decoded for a thumbnail.
+    pub image_max_pixels: u64,
+    /// Images decoded at once.
+    pub image_decoders_concurrent: u32,
+    /// Media fetched from other servers, per requesting user.
+    pub remote_media_bytes_per_second: u64,
+    /// The same at once.
+    pub remote_media_burst_bytes: u64,
+    /// Media of other servers kept on disk.
+    pub remote_media_cache_max_bytes: u64,
+    /// Largest page fetched for a URL preview.
+    pub url_preview_max_bytes: u64,
+    /// Redirects followed for a URL preview.
+    pub url_preview_max_redirects: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            enforce: true,
+            pdu_max_bytes: 65_536,
+            transaction_max_pdus: 50,
+            transaction_max_edus: 100,
+            federation_request_max_bytes: 13_107_200,
+            federation_response_max_bytes: 32 << 20,
+            federation_state_response_max_bytes: 200 << 20,
+            federation_timeout_seconds: 30,
+            federation_join_timeout_seconds: 120,
+            federation_backoff_min_seconds: 60,
+            federation_backoff_max_seconds: 86_400,
+            federation_inbound_concurrent_per_origin: 3,
+            federation_inbound_queued_per_origin: 50,
+            get_missing_events_max_events: 20,
+            backfill_max_events: 100,
+            well_known_max_bytes: 50 << 10,
+            client_body_max_bytes: 1 << 20,
+            client_keys_body_max_bytes: 8 << 20,
+            json_max_depth: 100,
+            headers_max_bytes: 16 << 10,
+            headers_max_count: 100,
+            header_timeout_seconds: 10,
+            body_timeout_seconds: 60,
+            idle_timeout_seconds: 75,
+            remote_joins_per_user_per_second: 0.01,
+            remote_joins_per_user_burst: 10,
+            local_joins_per_user_per_second: 0.1,
+            local_joins_per_user_burst: 10,
+            joins_per_room_per_second: 1.0,
+            joins_per_room_burst: 10,
+            messages_per_user_per_second: 5.0,
+            messages_per_user_burst: 50,
+            logins_per_address_per_second: 0.003,
+            logins_per_address_burst: 5,
+            logins_per_account_per_second: 0.003,
+            logins_per_account_burst: 5,
+            login_failures_per_account_per_second: 0.17,
+            login_failures_per_account_burst: 3,
+            registrations_per_address_per_second: 0.17,
+            registrations_per_address_burst: 3,
+            password_hash_memory_kib: 19 << 10,
+            password_hash_passes: 2,
+            password_hash_concurrent: 2,
+            display_name_max_bytes: 256,
+            avatar_url_max_bytes: 1_000,
+            to_device_message_max_bytes: 64 << 10,
+            to_device_queue_max_messages: 10_000,
+            to_device_queue_max_days: 30,
+            one_time_keys_per_device_and_algorithm: 500,
+            upload_max_bytes: 50 << 20,
+            uploads_pending_per_user: 5,
+            uploads_pending_seconds: 86_400,
+            image_max_pixels: 32_000_000,
+            image_decoders_concurrent: 2,
+            remote_media_bytes_per_second: 87 << 10,
+            remote_media_burst_bytes: 500_000_000,
+            remote_media_cache_max_bytes: 10 << 30,
+            url_preview_max_bytes: 1 << 20,
+            url_preview_max_redirects: 5,
+        }
+    }
+}

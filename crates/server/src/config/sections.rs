@@ -1,0 +1,151 @@
+//! The smaller sections.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::ByteSize;
+
+/// One of `[[listeners]]`: a socket that serves the client and the federation API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Address and port; port 0 takes a free one, which the log names.
+    pub bind: SocketAddr,
+    /// Certificate and key. None: plain HTTP.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+    /// Networks whose `X-Forwarded-For` is believed. Nobody's by default.
+    #[serde(default)]
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// Files with a certificate chain and its private key, both PEM. Read again on SIGHUP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The chain, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// `[registration]`: who may make an account.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Registration {
+    /// What `/register` asks for.
+    pub mode: RegistrationMode,
+    /// The secret of `/_synapse/admin/v1/register`. None: that path answers 400.
+    pub shared_secret: Option<String>,
+    /// Whether guests may register.
+    pub allow_guests: bool,
+}
+
+/// What `/register` asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RegistrationMode {
+    /// Nobody registers, except with the one-time token of the first start.
+    #[default]
+    Closed,
+    /// A registration token.
+    Token,
+    /// Nothing.
+    Open,
+}
+
+/// `[storage]`: the embedded store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Storage {
+    /// What an acknowledgement means.
+    pub durability: Durability,
+    /// Memory for caches and write buffers together.
+    pub memory_budget: ByteSize,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { durability: Durability::Sync, memory_budget: ByteSize(512 << 20) }
+    }
+}
+
+/// What an acknowledged write survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// A power cut: the write was synced.
+    Sync,
+    /// The end of the process, but not of the operating system.
+    Os,
+}
+
+/// `[federation]`: other servers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Federation {
+    /// Whether other servers are talked to at all.
+    pub enabled: bool,
+    /// Certificates (PEM files) trusted beside those of the operating system.
+    pub extra_ca_certificates: Vec<PathBuf>,
+    /// Whether private, loopback and link-local addresses may be connected to. For tests and closed networks.
+    pub allow_private_addresses: bool,
+}
+
+impl Default for Federation {
+    fn default() -> Self {
+        Self { enabled: true, extra_ca_certificates: Vec::new(), allow_private_addresses: false }
+    }
+}
+
+/// `[log]`: what is written to standard error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// A level, or levels by module: `"info"`, `"warn,rooms=debug"`. Read again on SIGHUP.
+    pub filter: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[support]`: what `/.well-known/matrix/support` says. Without contacts and page that path answers 404.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Support {
+    /// URL of a page with help.
+    pub page: Option<String>,
+    /// Whom to write to.
+    pub contacts: Vec<Contact>,
+}
+
+/// One of `[[support.contacts]]`, with a Matrix id or an e-mail address or both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Contact {
+    /// `m.role.admin`, `m.role.security` or `m.role.moderator`, or a role of one's own.
+    pub role: String,
+    /// A user id.
+    #[serde(default)]
+    pub matrix_id: Option<String>,
+    /// An e-mail address.
+    #[serde(default)]
+    pub email_address: Option<String>,
+}
