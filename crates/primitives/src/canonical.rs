@@ -1,6 +1,6 @@
 //! Strict reading and writing of canonical JSON (specification, appendix "Canonical JSON").
 
-use ruma::canonical_json::{CanonicalJsonObject, CanonicalJsonValue, CanonicalJsonError, to_canonical_value};
+use ruma::canonical_json::{CanonicalJsonError, CanonicalJsonObject, CanonicalJsonValue, to_canonical_value};
 use serde::Serialize;
 
 /// The deepest nesting that is read.
@@ -72,7 +72,15 @@ mod tests {
 
     #[test]
     fn what_canonical_json_does_not_know_is_refused() {
-        for bad in [r#"{"a":1.5}"#, r#"{"a":1e3}"#, r#"{"a":9007199254740992}"#, r#"{"a":-9007199254740992}"#, "[1]", "{", "{\"a\":\"\u{1}\"}"] {
+        for bad in [
+            r#"{"a":1.5}"#,
+            r#"{"a":1e3}"#,
+            r#"{"a":9007199254740992}"#,
+            r#"{"a":-9007199254740992}"#,
+            "[1]",
+            "{",
+            "{\"a\":\"\u{1}\"}",
+        ] {
             assert!(parse_object(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(parse_object(b"{\"a\":\"\xff\"}").is_err());

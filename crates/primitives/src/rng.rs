@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use parking_lot::Mutex;
-use rand::{Rng, SeedableRng, TryRng, rngs::{StdRng, SysRng}};
+use rand::{
+    Rng, SeedableRng, TryRng,
+    rngs::{StdRng, SysRng},
+};
 
 /// A handle to a random generator. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -5,7 +5,10 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD_NO_PAD},
 };
 use ed25519_dalek::{Signer, SigningKey};
-use ruma::{OwnedServerSigningKeyId, signatures::{KeyPair, Signature}};
+use ruma::{
+    OwnedServerSigningKeyId,
+    signatures::{KeyPair, Signature},
+};
 
 use crate::Random;
 
@@ -60,7 +63,9 @@ impl ServerKey {
     /// Reads the usual one-line form, `ed25519 a_XXXX SEED`.
     pub fn parse(line: &str) -> Result<Self, KeyError> {
         let mut words = line.split_ascii_whitespace();
-        let (Some("ed25519"), Some(version), Some(seed), None) = (words.next(), words.next(), words.next(), words.next()) else {
+        let (Some("ed25519"), Some(version), Some(seed), None) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
             return Err(KeyError::Form);
         };
         let seed = LENIENT.decode(seed).map_err(|_| KeyError::Seed)?;

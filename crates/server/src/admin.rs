@@ -139,8 +139,9 @@ where
     let mut reader = BufReader::new(reader);
     loop {
         let mut line = String::new();
-        let read = (&mut reader).take(LINE_MAX).read_line(&mut line);
-        let length = tokio::time::timeout(SILENCE_MAX, read).await.map_err(std::io::Error::from)??;
+        let mut bounded = (&mut reader).take(LINE_MAX);
+        let length =
+            tokio::time::timeout(SILENCE_MAX, bounded.read_line(&mut line)).await.map_err(std::io::Error::from)??;
         if length == 0 {
             return Ok(());
         }
@@ -193,9 +194,11 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(socket.serve(
-            async |request| match request {
-                Request::Ping => Answer::Pong,
-                Request::CreateUser(user) => Answer::UserCreated { user_id: user.name },
+            |request| async move {
+                match request {
+                    Request::Ping => Answer::Pong,
+                    Request::CreateUser(user) => Answer::UserCreated { user_id: user.name },
+                }
             },
             stop.clone(),
         ));

@@ -21,7 +21,8 @@ pub use self::{
     error::ConfigError,
     limits::Limits,
     sections::{
-        Contact, Durability, Federation, Listener, Log, LogFormat, Registration, RegistrationMode, Storage, Support, Tls,
+        Contact, Durability, Federation, Listener, Log, LogFormat, Registration, RegistrationMode, Storage, Support,
+        Tls,
     },
     units::{ByteSize, Span},
 };
@@ -83,8 +84,8 @@ impl Config {
     /// # Errors
     /// The first thing wrong: the key, its line or its variable, and the reason.
     pub fn load(file: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| ConfigError::Unreadable { file: file.to_owned(), error })?;
+        let text =
+            std::fs::read_to_string(file).map_err(|error| ConfigError::Unreadable { file: file.to_owned(), error })?;
         let mut config = Self::parse(&text, environment).map_err(|error| error.in_file(file))?;
         let directory = file.parent().unwrap_or(Path::new(""));
         config.data_dir = directory.join(&config.data_dir);

@@ -42,8 +42,7 @@ impl DirectoryLock {
         let io = |error| LockError::Io { directory: directory.to_owned(), error };
         create_private(directory).map_err(io)?;
         let path = directory.join("sundial.lock");
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -50,8 +50,14 @@ pub async fn keep_metrics(metrics: PrometheusHandle, clock: SharedClock, stop: C
 pub fn router(config: &Config, metrics: Option<PrometheusHandle>) -> Router {
     let documents = Arc::new(Documents { client: client_document(config), support: support_document(config) });
     let open = Router::new()
-        .route("/.well-known/matrix/client", get(async |State(documents): State<Arc<Documents>>| answer(documents.client.as_ref())))
-        .route("/.well-known/matrix/support", get(async |State(documents): State<Arc<Documents>>| answer(documents.support.as_ref())))
+        .route(
+            "/.well-known/matrix/client",
+            get(async |State(documents): State<Arc<Documents>>| answer(documents.client.as_ref())),
+        )
+        .route(
+            "/.well-known/matrix/support",
+            get(async |State(documents): State<Arc<Documents>>| answer(documents.support.as_ref())),
+        )
         .layer(CorsLayer::permissive())
         .with_state(documents)
         .route("/health", get(async || "OK"));
@@ -68,7 +74,8 @@ pub fn survive_panics(router: Router) -> Router {
 fn answer(document: Option<&Value>) -> Response {
     match document {
         Some(document) => Json(document).into_response(),
-        None => (StatusCode::NOT_FOUND, Json(json!({ "errcode": "M_NOT_FOUND", "error": "Not configured" }))).into_response(),
+        None => (StatusCode::NOT_FOUND, Json(json!({ "errcode": "M_NOT_FOUND", "error": "Not configured" })))
+            .into_response(),
     }
 }
 
@@ -143,7 +150,9 @@ mod tests {
     #[tokio::test]
     async fn documents_say_what_is_configured() {
         let router = router(
-            &config("public_base_url = \"https://matrix.hs.test/\"\n[[support.contacts]]\nrole = \"m.role.admin\"\nmatrix_id = \"@a:hs.test\""),
+            &config(
+                "public_base_url = \"https://matrix.hs.test/\"\n[[support.contacts]]\nrole = \"m.role.admin\"\nmatrix_id = \"@a:hs.test\"",
+            ),
             None,
         );
         let (_, client) = get_path(&router, "/.well-known/matrix/client").await;

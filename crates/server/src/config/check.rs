@@ -69,7 +69,8 @@ fn check_listeners(config: &Config) -> Result<(), Problem> {
         return Err(problem("listeners", "must have at least one entry"));
     }
     for (index, listener) in config.listeners.iter().enumerate() {
-        let twice = config.listeners[..index].iter().any(|other| other.bind == listener.bind && listener.bind.port() != 0);
+        let twice =
+            config.listeners[..index].iter().any(|other| other.bind == listener.bind && listener.bind.port() != 0);
         if twice {
             return Err(problem(format!("listeners.{index}.bind"), "is bound by an earlier listener"));
         }
@@ -164,7 +165,10 @@ fn check_limits(limits: &Limits) -> Result<(), Problem> {
         }
     }
     if limits.federation_backoff_max_seconds < limits.federation_backoff_min_seconds {
-        return Err(problem("limits.federation_backoff_max_seconds", "must not be below federation_backoff_min_seconds"));
+        return Err(problem(
+            "limits.federation_backoff_max_seconds",
+            "must not be below federation_backoff_min_seconds",
+        ));
     }
     Ok(())
 }

@@ -56,7 +56,11 @@ impl Source {
             let value = parsed.unwrap_or_else(|| Value::String(text.clone()));
             let key = path.join(".");
             if !set(&mut self.values, &path, value) {
-                return Err(ConfigError::Variable { variable, key, reason: "the configuration has no such key".to_owned() });
+                return Err(ConfigError::Variable {
+                    variable,
+                    key,
+                    reason: "the configuration has no such key".to_owned(),
+                });
             }
             self.overrides.insert(key, Override { variable, text, typed });
         }
@@ -117,7 +121,7 @@ fn set(table: &mut Table, path: &[String], value: Value) -> bool {
         Value::Table(inner) => set(inner, rest, value),
         Value::Array(entries) => {
             let entry = rest[0].parse::<usize>().ok().and_then(|index| entries.get_mut(index));
-            matches!(entry, Some(Value::Table(inner)) if set(inner, &rest[1..], value))
+            entry.and_then(Value::as_table_mut).is_some_and(|inner| set(inner, &rest[1..], value))
         }
         _ => false,
     }

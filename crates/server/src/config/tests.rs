@@ -24,7 +24,8 @@ fn two_keys_are_enough() {
 fn an_unknown_key_is_named_with_its_line() {
     let error = read("\n[limits]\nenforce = true\nmessages_per_hour = 3\n").expect_err("unknown");
     assert!(error.starts_with("line 6: `limits.messages_per_hour`: unknown field"), "{error}");
-    let error = read("[[listeners]]\nbind = \"127.0.0.1:1\"\n[[listeners]]\nbind = \"127.0.0.1:2\"\nport = 3\n").expect_err("unknown");
+    let error = read("[[listeners]]\nbind = \"127.0.0.1:1\"\n[[listeners]]\nbind = \"127.0.0.1:2\"\nport = 3\n")
+        .expect_err("unknown");
     assert!(error.starts_with("line 7: `listeners.1.port`: unknown field"), "{error}");
     let error = read("colour = 1\n").expect_err("unknown");
     assert!(error.starts_with("line 3: `colour`: unknown field"), "{error}");
@@ -37,15 +38,24 @@ fn a_bad_value_is_named_with_its_line_and_reason() {
         ("default_room_version = \"13\"", "line 3: `default_room_version`: must be one of \"1\" to \"12\""),
         ("default_room_version = 11", "line 3: `default_room_version`: invalid type"),
         ("[limits]\npdu_max_bytes = 70000", "line 4: `limits.pdu_max_bytes`: must be from 1024 to 65536"),
-        ("[limits]\n\nmessages_per_user_per_second = -1", "line 5: `limits.messages_per_user_per_second`: must be greater than 0"),
+        (
+            "[limits]\n\nmessages_per_user_per_second = -1",
+            "line 5: `limits.messages_per_user_per_second`: must be greater than 0",
+        ),
         ("[limits]\nmessages_per_user_burst = -1", "line 4: `limits.messages_per_user_burst`: invalid value"),
         ("[registration]\nmode = \"ajar\"", "line 4: `registration.mode`: unknown variant `ajar`"),
         ("[delayed_events]\nmax_delay = \"1 fortnight\"", "line 4: `delayed_events.max_delay`: invalid value"),
         ("[log]\nfilter = \"rooms=loud\"", "line 4: `log.filter`: "),
         ("public_base_url = \"ftp://x\"", "line 3: `public_base_url`: must be an http or https URL"),
         ("[[listeners]]\nbind = \"localhost\"", "line 4: `listeners.0.bind`: "),
-        ("[[listeners]]\nbind = \"[::1]:80\"\ntls = { certificate = \"a\" }", "line 5: `listeners.0.tls`: missing field `key`"),
-        ("[[listeners]]\nbind = \"[::1]:80\"\ntrusted_proxies = [\"10.0.0.0/40\"]", "line 5: `listeners.0.trusted_proxies.0`: "),
+        (
+            "[[listeners]]\nbind = \"[::1]:80\"\ntls = { certificate = \"a\" }",
+            "line 5: `listeners.0.tls`: missing field `key`",
+        ),
+        (
+            "[[listeners]]\nbind = \"[::1]:80\"\ntrusted_proxies = [\"10.0.0.0/40\"]",
+            "line 5: `listeners.0.trusted_proxies.0`: ",
+        ),
         ("[storage]\nmemory_budget = 1", "line 4: `storage.memory_budget`: must be at least 16MiB"),
         ("[[support.contacts]]\nrole = \"m.role.admin\"", "line 3: `support.contacts.0`: needs"),
         ("= 3", "line 3: "),
@@ -90,20 +100,30 @@ fn the_environment_overrides_and_is_typed_by_the_key() {
 #[test]
 fn one_entry_of_a_list_can_be_overridden() {
     let text = format!("{SMALL}[[listeners]]\nbind = \"127.0.0.1:1\"\n");
-    let config = Config::parse(&text, [("SUNDIAL__LISTENERS__0__BIND".to_owned(), "127.0.0.1:2".to_owned())]).expect("valid");
+    let config =
+        Config::parse(&text, [("SUNDIAL__LISTENERS__0__BIND".to_owned(), "127.0.0.1:2".to_owned())]).expect("valid");
     assert_eq!(config.listeners[0].bind.port(), 2);
 }
 
 #[test]
 fn a_bad_variable_is_named() {
     let error = read_with(&[("SUNDIAL__LIMITS__ENFORCED", "false")]).expect_err("unknown");
-    assert!(error.starts_with("environment variable SUNDIAL__LIMITS__ENFORCED: `limits.enforced`: unknown field"), "{error}");
+    assert!(
+        error.starts_with("environment variable SUNDIAL__LIMITS__ENFORCED: `limits.enforced`: unknown field"),
+        "{error}"
+    );
     let error = read_with(&[("SUNDIAL__METRICS", "maybe")]).expect_err("bad");
     assert!(error.starts_with("environment variable SUNDIAL__METRICS: `metrics`: invalid type"), "{error}");
     let error = read_with(&[("SUNDIAL__SERVER_NAME__X", "1")]).expect_err("no table");
-    assert_eq!(error, "environment variable SUNDIAL__SERVER_NAME__X: `server_name.x`: the configuration has no such key");
+    assert_eq!(
+        error,
+        "environment variable SUNDIAL__SERVER_NAME__X: `server_name.x`: the configuration has no such key"
+    );
     let error = read_with(&[("SUNDIAL__LIMITS__PDU_MAX_BYTES", "9")]).expect_err("too small");
-    assert!(error.starts_with("environment variable SUNDIAL__LIMITS__PDU_MAX_BYTES: `limits.pdu_max_bytes`: must be"), "{error}");
+    assert!(
+        error.starts_with("environment variable SUNDIAL__LIMITS__PDU_MAX_BYTES: `limits.pdu_max_bytes`: must be"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -87,7 +87,9 @@ mod tests {
 
     #[test]
     fn numbers_with_units_are_read_and_written_back() {
-        for (text, ms) in [("1500ms", 1_500), ("90s", 90_000), ("5 m", 300_000), ("24h", 86_400_000), ("7d", 604_800_000)] {
+        for (text, ms) in
+            [("1500ms", 1_500), ("90s", 90_000), ("5 m", 300_000), ("24h", 86_400_000), ("7d", 604_800_000)]
+        {
             assert_eq!(parse(text, SPAN_UNITS), Some(ms), "{text}");
             assert_eq!(parse(&render(ms, SPAN_UNITS), SPAN_UNITS), Some(ms), "{text}");
         }

@@ -63,7 +63,10 @@ impl Activity {
             let now = now_ms(&self.clock);
             let passed = |since: &AtomicU64| Duration::from_millis(now.saturating_sub(since.load(Ordering::Relaxed)));
             let awaits_headers = self.headers_since_ms.load(Ordering::Relaxed) != NONE;
-            if awaits_headers && !self.multiplexed.load(Ordering::Relaxed) && passed(&self.headers_since_ms) >= header_timeout {
+            if awaits_headers
+                && !self.multiplexed.load(Ordering::Relaxed)
+                && passed(&self.headers_since_ms) >= header_timeout
+            {
                 return "the headers of a request took too long";
             }
             if passed(&self.last_byte_ms) >= idle_timeout {

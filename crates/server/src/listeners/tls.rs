@@ -50,7 +50,8 @@ fn read(files: &Tls) -> anyhow::Result<Arc<ServerConfig>> {
 
 fn read_chain(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let context = || format!("{} holds no certificate that can be read", file.display());
-    let chain: Vec<_> = CertificateDer::pem_file_iter(file).with_context(context)?.collect::<Result<_, _>>().with_context(context)?;
+    let chain: Vec<_> =
+        CertificateDer::pem_file_iter(file).with_context(context)?.collect::<Result<_, _>>().with_context(context)?;
     anyhow::ensure!(!chain.is_empty(), context());
     Ok(chain)
 }

@@ -1,0 +1,134 @@
+//! The command line.
+
+mod output;
+mod user;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+use ruma::OwnedServerName;
+
+use crate::{config::Config, serve};
+
+/// A Matrix homeserver.
+#[derive(Debug, Parser)]
+#[command(name = "sundial", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the server.
+    Serve(ConfigFile),
+    /// Reads a configuration and says what is wrong with it.
+    CheckConfig(ConfigFile),
+    /// Prints a configuration to start from.
+    GenerateConfig {
+        /// The name that will end every user id; can't be changed later.
+        #[arg(long)]
+        server_name: OwnedServerName,
+    },
+    /// Manages accounts.
+    #[command(subcommand)]
+    User(UserCommand),
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration file.
+    #[arg(long)]
+    config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum UserCommand {
+    /// Makes an account. Asks for its password.
+    Create {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Local part (`alice`) or full user id (`@alice:example.org`).
+        name: String,
+        /// Makes it an administrator of the server.
+        #[arg(long)]
+        admin: bool,
+        /// Reads the password from the first line of standard input.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+}
+
+/// Runs the program with the arguments of the process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(ConfigFile { config: file }) => {
+            let config = load(&file)?;
+            runtime()?.block_on(serve::serve(&config, &|| load(&file), &output::line))
+        }
+        Command::CheckConfig(ConfigFile { config: file }) => {
+            load(&file)?;
+            output::line("OK");
+            Ok(())
+        }
+        Command::GenerateConfig { server_name } => {
+            output::text(&generate(&server_name));
+            Ok(())
+        }
+        Command::User(UserCommand::Create { file, name, admin, password_stdin }) => {
+            let config = load(&file.config)?;
+            let password = user::read_password(password_stdin)?;
+            let user_id = runtime()?.block_on(user::create(&config, name, password, admin))?;
+            output::line(&format!("created {user_id}"));
+            Ok(())
+        }
+    }
+}
+
+fn load(file: &Path) -> anyhow::Result<Config> {
+    // A variable that is not UTF-8 can't be one of ours.
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Ok(Config::load(file, environment)?)
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// A configuration with what most people set; the rest is at its default.
+fn generate(server_name: &OwnedServerName) -> String {
+    include_str!("cli/generated.toml").replace("SERVER_NAME", server_name.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_generated_configuration_is_accepted() {
+        let name = OwnedServerName::try_from("example.org:8448").expect("valid");
+        let config = Config::parse(&generate(&name), []).expect("accepted");
+        assert_eq!(config.server_name, name);
+    }
+}
