@@ -1,0 +1,207 @@
+//! The binary from outside: start, refusal of a second process, limits of a connection, signals.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+/// A server on a free port, killed when the test ends.
+struct Server {
+    child: Child,
+    /// Kept open: the server may write to it until its end.
+    stdout: BufReader<ChildStdout>,
+    said: String,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn start(config: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sundial"))
+            .args(["serve", "--config"])
+            .arg(config)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut said = String::new();
+        while !said.contains(" serves ") {
+            assert_ne!(stdout.read_line(&mut said).expect("text"), 0, "the server ended: {said}");
+        }
+        let url = said.lines().find(|line| line.contains(" serves ")).and_then(|line| line.rsplit("://").next());
+        let address = url.and_then(|address| address.trim().parse().ok()).expect("an address");
+        Self { child, stdout, said, address }
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.child.id())).status();
+        assert!(status.expect("a shell").success());
+    }
+
+    /// SIGTERM, then the exit status, which must come within five seconds.
+    fn terminate(mut self) -> ExitStatus {
+        self.signal("TERM");
+        for _ in 0..100 {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("the server did not end within five seconds of SIGTERM");
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).expect("accepts");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a time-out");
+        stream
+    }
+
+    /// Sends bytes on a new connection and reads all that comes until the server closes it.
+    fn exchange(&self, request: &[u8]) -> String {
+        let mut stream = self.connect();
+        stream.write_all(request).expect("written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer, then the end");
+        answer
+    }
+
+    fn health(&self) -> String {
+        self.exchange(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = self.stdout.read_line(&mut self.said);
+    }
+}
+
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("temporary directory")
+}
+
+fn write_config(directory: &TempDir, listener: &str, more: &str) -> PathBuf {
+    let file = directory.path().join("sundial.toml");
+    let text = format!(
+        "server_name = \"hs.test\"\ndata_dir = \"data\"\n{more}\n[[listeners]]\nbind = \"127.0.0.1:0\"\n{listener}\n"
+    );
+    std::fs::write(&file, text).expect("written");
+    file
+}
+
+fn sundial(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sundial")).args(arguments).output().expect("the binary runs")
+}
+
+#[test]
+fn it_serves_refuses_a_second_process_and_ends_on_sigterm() {
+    let directory = directory();
+    let config = write_config(&directory, "", "");
+    let server = Server::start(&config);
+    assert!(server.health().starts_with("HTTP/1.1 200 OK"));
+    let mode = |name: &str| {
+        let path = directory.path().join("data").join(name);
+        std::fs::metadata(path).expect(name).permissions().mode() & 0o777
+    };
+    assert_eq!((mode("admin.sock"), mode("")), (0o600, 0o700));
+
+    let second = sundial(&["serve", "--config", config.to_str().expect("text")]);
+    let refusal = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(refusal.contains(&format!("in use by another Sundial (process {})", server.child.id())), "{refusal}");
+
+    let _idle = server.connect();
+    assert_eq!(server.terminate().code(), Some(0));
+    assert_eq!(Server::start(&config).terminate().code(), Some(0), "the directory is free again");
+}
+
+#[test]
+fn a_bad_configuration_is_refused_by_key_and_line() {
+    let directory = directory();
+    let config = write_config(&directory, "", "colour = 3");
+    for command in ["serve", "check-config"] {
+        let output = sundial(&[command, "--config", config.to_str().expect("text")]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(error.contains("line 3: `colour`: unknown field"), "{error}");
+    }
+    assert!(!directory.path().join("data").exists(), "nothing is touched before the configuration is right");
+}
+
+#[test]
+fn a_generated_configuration_passes_the_check() {
+    let directory = directory();
+    let file = directory.path().join("generated.toml");
+    let generated = sundial(&["generate-config", "--server-name", "example.org"]);
+    assert!(generated.status.success());
+    std::fs::write(&file, generated.stdout).expect("written");
+    let checked = sundial(&["check-config", "--config", file.to_str().expect("text")]);
+    assert_eq!(String::from_utf8_lossy(&checked.stdout), "OK\n");
+    assert!(sundial(&["--version"]).stdout.starts_with(b"sundial "));
+}
+
+#[test]
+fn a_connection_that_dawdles_or_talks_too_much_is_closed() {
+    let directory = directory();
+    let more = "[limits]\nheader_timeout_seconds = 1\nidle_timeout_seconds = 2\n";
+    let server = Server::start(&write_config(&directory, "", more));
+    assert_eq!(server.exchange(b"GET /health HTTP/1.1\r\nx-slow: "), "", "headers that never end");
+    let answer = server.exchange(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200"), "kept alive, then closed as idle: {answer}");
+
+    let headers: String = (0..120).map(|n| format!("x-{n}: 1\r\n")).collect();
+    let answer = server.exchange(format!("GET /health HTTP/1.1\r\nhost: x\r\n{headers}\r\n").as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 431"), "too many headers: {answer}");
+    let header = "a".repeat(40_000);
+    let answer = server.exchange(format!("GET /health HTTP/1.1\r\nhost: x\r\nx: {header}\r\n\r\n").as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 431"), "too large headers: {answer}");
+    assert!(server.health().starts_with("HTTP/1.1 200 OK"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_reads_the_certificate_again() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let directory = directory();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let use_certificate = |name: &str| {
+        for (kind, file) in [("crt", "tls.crt"), ("key", "tls.key")] {
+            std::fs::copy(fixtures.join(format!("{name}.{kind}")), directory.path().join(file)).expect("copied");
+        }
+    };
+    use_certificate("first");
+    let config = write_config(&directory, "tls = { certificate = \"tls.crt\", key = \"tls.key\" }", "");
+    let server = Server::start(&config);
+    let url = format!("https://localhost:{}/health", server.address.port());
+    let trusts = async |name: &str| {
+        let pem = std::fs::read(fixtures.join(format!("{name}.crt"))).expect("a fixture");
+        let root = reqwest::Certificate::from_pem(&pem).expect("a certificate");
+        let client = reqwest::Client::builder().tls_certs_only([root]).build().expect("a client");
+        client.get(&url).send().await.is_ok_and(|response| response.version() == http::Version::HTTP_2)
+    };
+    assert!(trusts("first").await && !trusts("second").await);
+
+    std::fs::write(directory.path().join("tls.crt"), "rubbish").expect("written");
+    server.signal("HUP");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(trusts("first").await, "what can't be read changes nothing");
+
+    use_certificate("second");
+    server.signal("HUP");
+    let mut reloaded = false;
+    for _ in 0..50 {
+        reloaded = trusts("second").await;
+        if reloaded {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(reloaded, "the new certificate is served");
+    assert_eq!(server.terminate().code(), Some(0));
+}

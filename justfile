@@ -1,0 +1,74 @@
+# Short names for what is done often. Everything else is cargo.
+
+import 'complement/complement.just'
+
+# List the recipes
+default:
+    @just --list
+
+# Build the release binary and run it on 127.0.0.1:8008
+run *ARGS:
+    scripts/run {{ ARGS }}
+
+# Run every test
+test *ARGS:
+    scripts/test {{ ARGS }}
+
+# Everything that needs no running code: format, lints, licences, docs, and the rules of the house
+check: check-format check-lints check-dependencies check-docs tidy
+
+[private]
+check-format:
+    cargo fmt --all --check
+
+[private]
+check-lints:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+[private]
+check-dependencies:
+    cargo deny --locked --log-level error check licenses bans sources
+
+[private]
+check-docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+# Crate edges, lengths of files and functions, every option documented
+tidy:
+    cargo test --workspace --locked --test tidy
+
+# Format the code
+fmt:
+    cargo fmt --all
+
+# Measure a suite and print its table: `just bench spine`
+bench SUITE *ARGS: release
+    cargo run --release --locked -p harness --bin harness -- bench {{ SUITE }} {{ ARGS }}
+
+# Kill the server N times under load; nothing acknowledged may be lost or be there twice
+crash N *ARGS: release
+    cargo run --release --locked -p harness --bin harness -- crash {{ N }} {{ ARGS }}
+
+# The same, and every file is cut back to its last completed sync
+power-cut N *ARGS: release
+    cargo run --release --locked -p harness --bin harness -- power-cut {{ N }} {{ ARGS }}
+
+# Start a server and run real clients against it (needs Node and Python)
+clients: release
+    tests/clients/run
+
+# Complement's tests between servers
+federate:
+    just complement 'Federat'
+
+# Run the property tests whose name contains TARGET with many more cases
+fuzz TARGET CASES='100000':
+    PROPTEST_CASES={{ CASES }} cargo test --release --workspace --locked -- {{ TARGET }}
+
+# What the continuous integration runs
+ci:
+    .ci/run
+
+[private]
+release:
+    cargo build --release --locked -p sundial
