@@ -21,7 +21,7 @@ use tracing::{debug, warn};
 /// Longest line, in bytes.
 const LINE_MAX: u64 = 64 << 10;
 /// Longest silence on an open connection.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -159,5 +159,5 @@ fn collect_lines(text: &str, table: &DeTable<'_>, prefix: &str, lines: &mut BTre
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
-    1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count()
+    1 + text.get(..offset).unwrap_or(text).matches('\n').count()
 }
