@@ -112,6 +112,27 @@ pub enum Membership {
     Knock,
 }
 
+impl Membership {
+    /// Every membership.
+    pub const ALL: [Self; 5] = [Self::Join, Self::Invite, Self::Leave, Self::Ban, Self::Knock];
+
+    /// The membership of that name, if there is one.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|membership| membership.as_str() == name)
+    }
+
+    /// The specification's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Invite => "invite",
+            Self::Leave => "leave",
+            Self::Ban => "ban",
+            Self::Knock => "knock",
+        }
+    }
+}
+
 /// How an event is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EventKind {
