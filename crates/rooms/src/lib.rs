@@ -10,7 +10,6 @@ pub mod version;
 
 pub use auth::AuthError;
 pub use pdu::{Pdu, PduError};
-pub use state::Membership;
 pub use version::RoomVersion;
 
 #[cfg(test)]

@@ -18,12 +18,13 @@ use ruma::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+use storage::schema::rooms::Membership;
 
 pub use build::{BuildInput, build};
 pub use fields::{MAX_AUTH_EVENTS, MAX_DEPTH, MAX_FIELD, MAX_PDU_BYTES, MAX_PREV_EVENTS};
 pub use sign::RequiredSignature;
 
-use crate::{Membership, RoomVersion};
+use crate::RoomVersion;
 use fields::{Fields, Limits};
 
 /// Why bytes are no event of their room version, or an event can't be built.
@@ -181,12 +182,12 @@ impl Pdu {
     pub fn membership(&self) -> Option<Membership> {
         #[derive(serde::Deserialize)]
         struct Content {
-            membership: Membership,
+            membership: String,
         }
         if self.kind() != "m.room.member" {
             return None;
         }
-        self.content_as::<Content>().ok().map(|content| content.membership)
+        self.content_as::<Content>().ok().and_then(|content| Membership::parse(&content.membership))
     }
 
     /// The events that it follows, as the event lists them.
