@@ -4,6 +4,7 @@ pub mod activity;
 pub mod auth;
 pub mod filter;
 pub mod pdu;
+pub mod render;
 pub mod state;
 pub mod tokens;
 pub mod version;

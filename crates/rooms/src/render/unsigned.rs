@@ -1,0 +1,64 @@
+//! What the server adds to an event.
+
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use storage::schema::rooms::Membership;
+
+use super::{ClientEvent, StoredEvent};
+
+/// What the server adds to an event for the one who reads it.
+#[derive(Clone, Debug, Default)]
+pub struct Unsigned {
+    /// Milliseconds since the event was made, by its server's clock and ours.
+    pub age: Option<i64>,
+    /// The state event that this one replaced: gives `prev_content` and `replaces_state`.
+    pub replaces: Option<Arc<StoredEvent>>,
+    /// The redaction that emptied the event.
+    pub redacted_because: Option<Box<ClientEvent>>,
+    /// The transaction id, for the device that sent the event.
+    pub transaction_id: Option<String>,
+    /// The delayed event that this one fulfils, for its sender (MSC4140).
+    pub delay_id: Option<String>,
+    /// The reader's membership just after the event (MSC4115).
+    pub membership: Option<Membership>,
+}
+
+/// The word of the specification for a membership.
+pub(crate) fn membership_word(membership: Membership) -> &'static str {
+    match membership {
+        Membership::Join => "join",
+        Membership::Invite => "invite",
+        Membership::Leave => "leave",
+        Membership::Ban => "ban",
+        Membership::Knock => "knock",
+    }
+}
+
+impl Serialize for Unsigned {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if let Some(age) = self.age {
+            map.serialize_entry("age", &age)?;
+        }
+        if let Some(delay_id) = &self.delay_id {
+            map.serialize_entry("delay_id", delay_id)?;
+            map.serialize_entry("org.matrix.msc4140.delay_id", delay_id)?;
+        }
+        if let Some(membership) = self.membership {
+            map.serialize_entry("membership", membership_word(membership))?;
+        }
+        if let Some(replaced) = &self.replaces {
+            map.serialize_entry("prev_content", replaced.content())?;
+            map.serialize_entry("prev_sender", &replaced.header.sender)?;
+            map.serialize_entry("replaces_state", &replaced.header.event_id)?;
+        }
+        if let Some(because) = &self.redacted_because {
+            map.serialize_entry("redacted_because", because)?;
+        }
+        if let Some(transaction_id) = &self.transaction_id {
+            map.serialize_entry("transaction_id", transaction_id)?;
+        }
+        map.end()
+    }
+}
