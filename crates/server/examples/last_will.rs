@@ -21,12 +21,12 @@ const DELAY: Duration = Duration::from_secs(3);
 /// How often Alice says that she is still there.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const HEARTBEATS: usize = 5;
-/// The membership of a call, as MatrixRTC clients write it.
+/// The membership of a call, as clients of `MatrixRTC` write it.
 const MEMBERSHIP: &str = "org.matrix.msc3401.call.member";
 
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The server's address. Default: http://127.0.0.1:8008.
+    /// The server's address. Default: `http://127.0.0.1:8008`.
     #[arg(long)]
     server: Option<String>,
     /// Its `registration.shared_secret`. Default: the one in the configuration.

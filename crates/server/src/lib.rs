@@ -8,3 +8,4 @@ pub mod lock;
 pub mod logging;
 pub mod operations;
 pub mod serve;
+pub mod signing_key;

@@ -120,7 +120,7 @@ fn functions(lines: &[&str]) -> Vec<(usize, usize)> {
         }
         let is_end =
             |line: &&str| line.len() > indent && line[..=indent].trim_start() == "}" && line.trim_start().len() <= 2;
-        if let Some(length) = lines[start..].iter().position(|line| is_end(line)) {
+        if let Some(length) = lines[start..].iter().position(is_end) {
             found.push((start, length + 1));
         }
     }
