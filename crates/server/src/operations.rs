@@ -5,11 +5,12 @@ use std::{any::Any, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Request, State},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::{StatusCode, header};
+use http::{Method, StatusCode, header};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use primitives::SharedClock;
 use serde_json::{Value, json};
@@ -69,6 +70,31 @@ pub fn router(config: &Config, metrics: Option<PrometheusHandle>) -> Router {
 /// The whole router behind the last resort: a handler that panics answers 500 and the server goes on.
 pub fn survive_panics(router: Router) -> Router {
     router.layer(CatchPanicLayer::custom(panicked))
+}
+
+/// The router with each request's duration recorded, by method and status. A long poll counts with all its waiting.
+pub fn measure(router: Router, clock: SharedClock) -> Router {
+    let record = async |State(clock): State<SharedClock>, request: Request, next: Next| {
+        let (method, start) = (method_label(request.method()), clock.monotonic());
+        let response = next.run(request).await;
+        let labels = [("method", method.to_owned()), ("status", response.status().as_u16().to_string())];
+        let duration = clock.monotonic().saturating_sub(start);
+        metrics::histogram!("sundial_http_request_duration_seconds", &labels).record(duration.as_secs_f64());
+        response
+    };
+    router.layer(middleware::from_fn_with_state(clock, record))
+}
+
+/// The names of methods are the client's to choose; the labels of a metric must be few.
+fn method_label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "PUT" => "PUT",
+        "POST" => "POST",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
 }
 
 fn answer(document: Option<&Value>) -> Response {
@@ -169,6 +195,21 @@ mod tests {
         let (status, body) = get_path(&router(&config("metrics = true"), Some(handle)), "/metrics").await;
         assert_eq!(status, StatusCode::OK);
         assert!(body.contains("sundial_test_total 3"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn requests_are_measured_under_few_labels() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        let _recording = metrics::set_default_local_recorder(&recorder);
+        let router = measure(router(&config(""), None), primitives::SystemClock::shared());
+        let request = Request::builder().method("SURPRISE").uri("/health").body(Body::empty()).expect("request");
+        router.oneshot(request).await.expect("infallible");
+        let text = handle.render();
+        assert!(
+            text.contains(r#"sundial_http_request_duration_seconds_count{method="other",status="405"} 1"#),
+            "{text}"
+        );
     }
 
     #[tokio::test]

@@ -45,7 +45,10 @@ pub async fn serve(
         tasks.spawn(operations::keep_metrics(metrics.clone(), clock.clone(), stop.clone()));
     }
     let admin = AdminSocket::bind(&config.data_dir)?;
-    let router = operations::survive_panics(operations::router(config, metrics));
+    let mut router = operations::survive_panics(operations::router(config, metrics.clone()));
+    if metrics.is_some() {
+        router = operations::measure(router, clock.clone());
+    }
     listeners.serve(&router);
     drop(router);
     tasks.spawn(admin.serve(administer, stop.clone()));
