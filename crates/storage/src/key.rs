@@ -2,6 +2,8 @@
 
 use primitives::{NodeId, Rank, Rix, RoomNid, Slot, StreamPosition, UnixMillis, UserNid};
 
+use crate::TableId;
+
 /// The bytes of a key under construction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyBytes {
@@ -10,6 +12,14 @@ pub struct KeyBytes {
 }
 
 impl KeyBytes {
+    /// The key of a row among all tables' rows: the table's number, then the key.
+    pub(crate) fn of_row(table: TableId, key: &impl Key) -> Vec<u8> {
+        let mut out = Self { bytes: Vec::with_capacity(32), stamp: None };
+        out.bytes.push(table.0);
+        key.put_key(&mut out);
+        out.bytes
+    }
+
     /// The bytes so far.
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes

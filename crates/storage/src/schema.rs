@@ -3,14 +3,19 @@
 //! A table is declared once, here or in one of the modules below, and its bytes are golden-tested. Numbers of tables are never reused.
 
 pub mod delayed;
+pub(crate) mod families;
 pub mod jobs;
 pub mod meta;
 pub mod rooms;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod users;
 
-/// Declares tables: `Name = number, "name", (Key,) => Value;`
+use crate::{TableId, table::TableInfo};
+
+/// Declares tables: `Name = number, "name", (Key,) => Value;` or, for values that may be over [`crate::MAX_VALUE_BYTES`], `Name = number, "name", (Key,) => Value, large;`
 macro_rules! tables {
-    ($($(#[$doc:meta])* $name:ident = $id:literal, $text:literal, $key:ty => $value:ty;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $id:literal, $text:literal, $key:ty => $value:ty $(, $large:ident)?;)*) => {
         $(
             $(#[$doc])*
             #[derive(Debug)]
@@ -19,31 +24,74 @@ macro_rules! tables {
             impl crate::Table for $name {
                 const ID: crate::TableId = crate::TableId($id);
                 const NAME: &'static str = $text;
+                const LARGE: bool = crate::schema::tables!(@large $($large)?);
                 type Key = $key;
                 type Value = $value;
             }
         )*
 
-        /// The tables of this module: number and name.
-        pub(crate) const TABLES: &[(crate::TableId, &str)] = &[$((crate::TableId($id), $text)),*];
+        /// The tables of this module.
+        pub(crate) const TABLES: &[crate::table::TableInfo] = &[$(crate::table::TableInfo {
+            id: crate::TableId($id),
+            name: $text,
+            large: crate::schema::tables!(@large $($large)?),
+        }),*];
     };
+    (@large large) => { true };
+    (@large) => { false };
 }
 pub(crate) use tables;
 
-/// All tables: number and name, in the order of their modules.
-pub(crate) fn all() -> Vec<(crate::TableId, &'static str)> {
-    [meta::TABLES, rooms::TABLES, users::TABLES, delayed::TABLES, jobs::TABLES].concat()
+/// All tables, by module.
+pub(crate) const MODULES: &[&[TableInfo]] = &[
+    meta::TABLES,
+    rooms::TABLES,
+    users::TABLES,
+    delayed::TABLES,
+    jobs::TABLES,
+    #[cfg(test)]
+    testing::TABLES,
+];
+
+/// By number: whether the table's values may be kept in parts.
+static LARGE: [bool; 256] = {
+    let mut large = [false; 256];
+    let mut module = 0;
+    while module < MODULES.len() {
+        let mut table = 0;
+        while table < MODULES[module].len() {
+            let info = MODULES[module][table];
+            large[info.id.0 as usize] = info.large;
+            table += 1;
+        }
+        module += 1;
+    }
+    large
+};
+
+/// Whether values of the table may be over [`crate::MAX_VALUE_BYTES`].
+pub(crate) fn is_large(table: TableId) -> bool {
+    LARGE[usize::from(table.0)]
+}
+
+/// The table's name, for messages.
+pub(crate) fn name(table: TableId) -> &'static str {
+    let mut all = MODULES.iter().copied().flatten();
+    all.find(|t| t.id == table).map_or("unknown", |t| t.name)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
 
+    use super::{MODULES, TableInfo};
+
     #[test]
     fn no_number_and_no_name_is_used_twice() {
-        let all = super::all();
-        let ids: HashSet<_> = all.iter().map(|t| t.0).collect();
-        let names: HashSet<_> = all.iter().map(|t| t.1).collect();
+        let all: Vec<&TableInfo> = MODULES.iter().copied().flatten().collect();
+        let ids: HashSet<_> = all.iter().map(|t| t.id).collect();
+        let names: HashSet<_> = all.iter().map(|t| t.name).collect();
         assert_eq!((ids.len(), names.len()), (all.len(), all.len()));
+        assert!(all.iter().all(|t| (1..255).contains(&t.id.0)));
     }
 }

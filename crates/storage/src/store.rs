@@ -2,11 +2,18 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use primitives::{KeyedHash, Random, SharedClock, StreamPosition};
 use tokio::sync::watch;
 
-use crate::{Assert, Batch, CorruptValue, Key, Op, Table, TableId, Value};
+use crate::{
+    Batch, MAX_VALUE_BYTES, MemoryDisk, Op, OpenError, Options, ReadError, TableId, Text, View,
+    committer::{Committer, Shared},
+    open,
+    schema::{self, meta::Counters},
+};
+
+/// The most bytes that the keys and values of one batch may have together.
+pub const MAX_BATCH_BYTES: usize = 16 << 20;
 
 /// Why a batch was not written.
 #[derive(Debug, thiserror::Error)]
@@ -14,97 +21,42 @@ pub enum CommitError {
     /// An assert did not hold: the number is its place in [`Batch::asserts`]. Nothing was written.
     #[error("assert {0} of the batch does not hold")]
     Conflict(usize),
-    /// The batch is over the bound on its size.
+    /// The batch is over the bound on its size, [`MAX_BATCH_BYTES`].
     #[error("a batch of {0} bytes is over the limit")]
     TooLarge(usize),
+    /// A value is over [`MAX_VALUE_BYTES`], and its table is not declared `large`.
+    #[error("a value of {bytes} bytes is over the limit of table {table}")]
+    ValueTooLarge {
+        /// The table.
+        table: &'static str,
+        /// The value's length.
+        bytes: usize,
+    },
     /// The store cannot write any more; the server must end.
     #[error("the store has failed: {0}")]
     Failed(String),
 }
 
-/// Why something could not be read.
+/// Why a number could not be drawn.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// A stored value makes no sense.
+pub enum NumberError {
+    /// The series could not be read.
     #[error(transparent)]
-    Corrupt(#[from] CorruptValue),
-    /// The engine failed.
-    #[error("the store cannot be read: {0}")]
-    Engine(String),
+    Read(#[from] ReadError),
+    /// The series could not be written.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// All 2³² − 1 numbers of the series have been drawn.
+    #[error("the series {0} has no numbers left")]
+    Exhausted(String),
 }
 
-/// Which way a scan goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// Lowest key first.
-    Forward,
-    /// Highest key first.
-    Backward,
-}
-
-/// The keys that a scan covers: `start` inclusive, `end` exclusive, as bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyRange {
-    start: Vec<u8>,
-    end: Option<Vec<u8>>,
-}
-
-/// The first key after all those that start with `prefix`; `None` if there is none.
-fn after_prefix(mut prefix: Vec<u8>) -> Option<Vec<u8>> {
-    while let Some(last) = prefix.pop() {
-        if last < u8::MAX {
-            prefix.push(last + 1);
-            return Some(prefix);
-        }
-    }
-    None
-}
-
-impl KeyRange {
-    /// Every key that starts with these parts; `()` for the whole table.
-    pub fn prefix(prefix: &impl Key) -> Self {
-        let start = prefix.to_bytes().into_parts().0;
-        Self { end: after_prefix(start.clone()), start }
-    }
-
-    /// Every key from `start` on (inclusive) and before `end` (exclusive). Both may be the front of a key.
-    pub fn between(start: &impl Key, end: &impl Key) -> Self {
-        Self { start: start.to_bytes().into_parts().0, end: Some(end.to_bytes().into_parts().0) }
-    }
-
-    /// Every key that starts with `prefix` and is `start` or later.
-    pub fn from(prefix: &impl Key, start: &impl Key) -> Self {
-        Self { start: start.to_bytes().into_parts().0, ..Self::prefix(prefix) }
-    }
-
-    /// Every key that starts with `prefix` and is before `end`.
-    pub fn until(prefix: &impl Key, end: &impl Key) -> Self {
-        Self { end: Some(end.to_bytes().into_parts().0), ..Self::prefix(prefix) }
-    }
-
-    /// The inclusive start and the exclusive end, as bytes.
-    pub fn bounds(&self) -> (&[u8], Option<&[u8]>) {
-        (&self.start, self.end.as_deref())
-    }
-}
-
-/// The rows of one page of a scan.
-#[derive(Debug)]
-pub struct Page<T: Table> {
-    /// Keys and values in the order of the scan.
-    pub rows: Vec<(T::Key, T::Value)>,
-    /// What is left of the range; `None` if nothing is.
-    pub rest: Option<KeyRange>,
-}
-
-type Tree = imbl::OrdMap<(TableId, Vec<u8>), Arc<[u8]>>;
-
-struct Inner {
-    tree: Mutex<(Tree, StreamPosition)>,
-    visible: watch::Sender<StreamPosition>,
-    hash: KeyedHash,
-    epoch: u64,
-    boot_id: u64,
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) committer: Committer,
+    pub(crate) hash: KeyedHash,
+    pub(crate) epoch: u64,
+    pub(crate) boot_id: u64,
 }
 
 /// The store. Cheap to clone.
@@ -113,59 +65,79 @@ pub struct Storage(Arc<Inner>);
 
 impl std::fmt::Debug for Storage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Storage")
+        f.debug_tuple("Storage").field(&self.position()).finish()
     }
 }
 
 impl Storage {
-    /// An empty store in memory, for tests.
+    pub(crate) fn new(inner: Inner) -> Self {
+        Self(Arc::new(inner))
+    }
+
+    /// Opens a store, or makes it. Recovers, migrates and syncs, so it may block for seconds: call it at the start, not in the middle of async work.
+    pub fn open(options: Options, clock: &SharedClock, random: &Random) -> Result<Self, OpenError> {
+        open::open(options, open::BUILD, clock, random)
+    }
+
+    /// An empty store in memory, of the server `localhost`, for tests. Its commits are done in the caller, without a thread.
     pub fn memory(clock: &SharedClock, random: &Random) -> Self {
-        let start = StreamPosition(clock.now().0 * 256);
-        Self(Arc::new(Inner {
-            tree: Mutex::new((Tree::new(), start)),
-            visible: watch::Sender::new(start),
-            hash: KeyedHash::new(random.bytes()),
-            epoch: random.u64(),
-            boot_id: random.u64(),
-        }))
+        let options = Options::memory(&MemoryDisk::new(), "localhost");
+        Self::open(options, clock, random).expect("an empty store in memory opens")
     }
 
     /// A snapshot of everything committed so far.
     pub fn view(&self) -> View {
-        let (tree, position) = self.0.tree.lock().clone();
-        View { tree, position }
+        View(self.0.shared.seen.load_full())
     }
 
     /// Writes a batch, durably, and answers with its position. When this returns, every later view shows the batch.
+    ///
+    /// A caller that stops waiting does not take the batch back: it may be written or not.
     pub async fn commit(&self, batch: Batch) -> Result<StreamPosition, CommitError> {
-        let mut guard = self.0.tree.lock();
-        let (asserts, ops) = batch.into_parts();
-        for (index, assert) in asserts.iter().enumerate() {
-            let holds = match assert {
-                Assert::Absent { table, key } => !guard.0.contains_key(&(*table, key.clone())),
-                Assert::Equals { table, key, value } => guard.0.get(&(*table, key.clone())).is_some_and(|v| **v == **value),
-            };
-            if !holds {
-                return Err(CommitError::Conflict(index));
+        check_sizes(&batch)?;
+        self.0.committer.commit(batch).await
+    }
+
+    /// Draws the next number of a series: 1, 2, 3 … Durable, and never drawn again.
+    pub async fn next_number(&self, series: &str) -> Result<u32, NumberError> {
+        let key = (Text::new(series),);
+        loop {
+            let drawn = self.view().get::<Counters>(&key).await?;
+            let number = drawn.unwrap_or_default().checked_add(1).ok_or_else(|| NumberError::Exhausted(series.to_owned()))?;
+            let mut batch = Batch::new();
+            batch.assert_unchanged::<Counters>(&key, drawn.as_ref()).put::<Counters>(&key, &number);
+            match self.commit(batch).await {
+                Ok(_) => return Ok(number),
+                // Somebody else drew it; the conflict is over once seen, and each such round is another's success.
+                Err(CommitError::Conflict(_)) => {}
+                Err(error) => return Err(error.into()),
             }
         }
-        let position = guard.1.next();
-        for op in ops {
-            apply(&mut guard.0, op, position);
-        }
-        guard.1 = position;
-        self.0.visible.send_replace(position);
-        Ok(position)
     }
 
     /// The position of the newest batch that views show.
     pub fn position(&self) -> StreamPosition {
-        *self.0.visible.borrow()
+        *self.0.shared.visible.borrow()
     }
 
     /// Tells of every new position.
     pub fn subscribe(&self) -> watch::Receiver<StreamPosition> {
-        self.0.visible.subscribe()
+        self.0.shared.visible.subscribe()
+    }
+
+    /// Waits until the store can no longer write, and says why. The server must then end: nothing is acknowledged any more.
+    pub async fn failed(&self) -> String {
+        let mut failed = self.0.shared.failed.subscribe();
+        match failed.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => "the committer has ended".to_owned(),
+        }
+    }
+
+    /// Commits what is on its way, then puts the data in order for a quick start. Every commit after this fails; views go on working.
+    /// The directory is free once every clone of the store and every view of it is dropped.
+    pub async fn close(&self) -> Result<(), CommitError> {
+        self.0.committer.close().await
     }
 
     /// The keyed hash of this database, for table keys.
@@ -184,100 +156,20 @@ impl Storage {
     }
 }
 
-fn apply(tree: &mut Tree, op: Op, position: StreamPosition) {
-    match op {
-        Op::Put { table, mut key, mut value, key_stamp, value_stamp } => {
-            for (bytes, stamp) in [(&mut key, key_stamp), (&mut value, value_stamp)] {
-                if let Some(at) = stamp {
-                    bytes[at..at + 8].copy_from_slice(&position.0.to_be_bytes());
-                }
-            }
-            tree.insert((table, key), value.into());
-        }
-        Op::Delete { table, key } => {
-            tree.remove(&(table, key));
-        }
-        Op::DeletePrefix { table, prefix } => {
-            let keys: Vec<_> = tree
-                .range((table, prefix.clone())..)
-                .map(|(k, _)| k.clone())
-                .take_while(|(t, k)| *t == table && k.starts_with(&prefix))
-                .collect();
-            for key in keys {
-                tree.remove(&key);
-            }
-        }
+fn check_sizes(batch: &Batch) -> Result<(), CommitError> {
+    if batch.size() > MAX_BATCH_BYTES {
+        return Err(CommitError::TooLarge(batch.size()));
+    }
+    let too_large = |op: &Op| match op {
+        Op::Put { table, value, .. } if value.len() > MAX_VALUE_BYTES && !schema::is_large(*table) => Some((*table, value.len())),
+        _ => None,
+    };
+    match batch.ops().iter().find_map(too_large) {
+        Some((table, bytes)) => Err(value_too_large(table, bytes)),
+        None => Ok(()),
     }
 }
 
-/// A snapshot of the store and the stream position that belongs to it. Lives seconds at most, never across a long poll.
-#[derive(Clone)]
-pub struct View {
-    tree: Tree,
-    position: StreamPosition,
-}
-
-impl std::fmt::Debug for View {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("View").field(&self.position).finish()
-    }
-}
-
-impl View {
-    /// The position of the newest batch in the view.
-    pub fn position(&self) -> StreamPosition {
-        self.position
-    }
-
-    /// One value.
-    pub async fn get<T: Table>(&self, key: &T::Key) -> Result<Option<T::Value>, ReadError> {
-        let key = key.to_bytes().into_parts().0;
-        self.tree.get(&(T::ID, key)).map(|bytes| decode::<T>(bytes)).transpose()
-    }
-
-    /// Several values, in the order of the keys.
-    pub async fn multi_get<T: Table>(&self, keys: &[T::Key]) -> Result<Vec<Option<T::Value>>, ReadError> {
-        let get = |key: &T::Key| {
-            let key = key.to_bytes().into_parts().0;
-            self.tree.get(&(T::ID, key)).map(|bytes| decode::<T>(bytes)).transpose()
-        };
-        keys.iter().map(get).collect()
-    }
-
-    /// Up to `limit` rows of a range.
-    pub async fn scan<T: Table>(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<Page<T>, ReadError> {
-        let (start, end) = range.bounds();
-        let first = (T::ID, start.to_vec());
-        let last = match end {
-            Some(end) => (T::ID, end.to_vec()),
-            None => (TableId(T::ID.0 + 1), Vec::new()),
-        };
-        let mut rows = Vec::new();
-        let mut push = |(key, value): (&(TableId, Vec<u8>), &Arc<[u8]>)| -> Result<(), ReadError> {
-            let key = T::Key::from_bytes(&key.1)
-                .ok_or_else(|| CorruptValue { table: T::NAME, reason: "key has another form".to_owned() })?;
-            rows.push((key, decode::<T>(value)?));
-            Ok(())
-        };
-        if first < last {
-            let range = self.tree.range(first..last);
-            match direction {
-                Direction::Forward => range.take(limit + 1).try_for_each(&mut push)?,
-                Direction::Backward => range.rev().take(limit + 1).try_for_each(&mut push)?,
-            }
-        }
-        let rest = (rows.len() > limit).then(|| {
-            let (key, _) = rows.pop().expect("more rows than the limit");
-            let key = key.to_bytes().into_parts().0;
-            match direction {
-                Direction::Forward => KeyRange { start: key, end: range.end.clone() },
-                Direction::Backward => KeyRange { start: range.start.clone(), end: Some([key, vec![0]].concat()) },
-            }
-        });
-        Ok(Page { rows, rest })
-    }
-}
-
-fn decode<T: Table>(bytes: &[u8]) -> Result<T::Value, ReadError> {
-    T::Value::decode(bytes).map_err(|reason| CorruptValue { table: T::NAME, reason }.into())
+fn value_too_large(table: TableId, bytes: usize) -> CommitError {
+    CommitError::ValueTooLarge { table: schema::name(table), bytes }
 }

@@ -5,20 +5,36 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::Key;
 
-/// The number of a table: the first byte of its keys on engines that have one ordered space, the column family on others.
+/// The number of a table: the first byte of each of its rows' keys. 255 is not a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId(pub u8);
 
-/// What a table holds. Declared in [`crate::schema`] with the `table!` macro.
+/// What a table holds. Declared in [`crate::schema`] with the `tables!` macro.
 pub trait Table: 'static {
     /// The table's number.
     const ID: TableId;
     /// The table's name, for metrics, column families and error messages.
     const NAME: &'static str;
+    /// Whether values may be over [`MAX_VALUE_BYTES`]: they are then kept in parts. Costs one read for each write.
+    const LARGE: bool;
     /// The type of its keys.
-    type Key: Key;
+    type Key: Key + Send + 'static;
     /// The type of its values.
-    type Value: Value;
+    type Value: Value + Send + 'static;
+}
+
+/// The most bytes a value may have, except in tables declared `large`. A networked engine could not hold more in one row.
+pub const MAX_VALUE_BYTES: usize = 90_000;
+
+/// A table as the engines see it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TableInfo {
+    /// The table's number.
+    pub(crate) id: TableId,
+    /// The table's name.
+    pub(crate) name: &'static str,
+    /// See [`Table::LARGE`].
+    pub(crate) large: bool,
 }
 
 /// A stored value that cannot be read.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Text, table::Versioned};
+use crate::{Raw, Text, table::Versioned};
 
 use super::tables;
 
@@ -13,7 +13,12 @@ tables! {
     Position = 2, "position", () => u64;
     /// Dense numbers: how many have been handed out, by name of the series. Guarded by `Equals`.
     Counters = 3, "counter", (Text,) => u32;
+    /// The parts of values of `large` tables: the row key that the value belongs to, then the part's number, 2 bytes. Written by the committer.
+    Chunks = 9, "chunk", (Vec<u8>,) => Raw;
 }
+
+/// The version of the schema that this build reads and writes.
+pub(crate) const SCHEMA: u32 = 1;
 
 /// What a database is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,205 @@
+//! One group of batches: which of them hold, what positions they get, what is written. Reads, but changes nothing.
+
+use std::collections::{HashMap, HashSet};
+
+use primitives::StreamPosition;
+
+use crate::{
+    Assert, Batch, CommitError, Direction, KeyBytes, Op, Table, TableId, Value,
+    engine::{EngineError, Snapshot, Write},
+    large,
+    range::after_prefix,
+    schema::{self, meta::Position},
+};
+
+/// Up to so many rows under a deleted prefix are deleted one by one: a deleted range slows down every later read near it.
+const POINT_DELETES: usize = 64;
+
+/// A group that is ready to be written.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// What is written, in order, the position row included. Empty if no batch held.
+    pub(crate) writes: Vec<Write>,
+    /// What becomes of each batch.
+    pub(crate) outcomes: Vec<Result<StreamPosition, CommitError>>,
+    /// The position of the last batch that held.
+    pub(crate) last: StreamPosition,
+}
+
+/// Checks each batch against the snapshot and the batches before it, and gives those that hold the positions after `last`.
+pub(crate) fn prepare(snapshot: &Snapshot, last: StreamPosition, batches: Vec<Batch>) -> Result<Prepared, EngineError> {
+    let mut group = Group { snapshot, watched: watched(&batches), changed: HashMap::new(), erased: Vec::new(), parts: HashMap::new(), writes: Vec::new() };
+    let mut outcomes = Vec::with_capacity(batches.len());
+    let mut last = last;
+    for batch in batches {
+        let (asserts, ops) = batch.into_parts();
+        if let Some(failed) = group.first_failing(&asserts)? {
+            outcomes.push(Err(CommitError::Conflict(failed)));
+            continue;
+        }
+        last = last.next();
+        for op in ops {
+            group.apply(op, last)?;
+        }
+        outcomes.push(Ok(last));
+    }
+    if outcomes.iter().any(Result::is_ok) {
+        let key = KeyBytes::of_row(Position::ID, &());
+        group.writes.push(Write::Put { key, value: last.0.encode().0 });
+    }
+    Ok(Prepared { writes: group.writes, outcomes, last })
+}
+
+/// The rows that a batch other than the first asserts something of: those whose changes inside the group matter.
+fn watched(batches: &[Batch]) -> HashSet<Vec<u8>> {
+    let asserts = batches.iter().skip(1).flat_map(Batch::asserts);
+    asserts
+        .map(|assert| match assert {
+            Assert::Absent { table, key } | Assert::Equals { table, key, .. } => row(*table, key),
+        })
+        .collect()
+}
+
+fn row(table: TableId, key: &[u8]) -> Vec<u8> {
+    [&[table.0], key].concat()
+}
+
+struct Group<'a> {
+    snapshot: &'a Snapshot,
+    watched: HashSet<Vec<u8>>,
+    /// Watched rows that the group has changed: the value, or `None` if deleted.
+    changed: HashMap<Vec<u8>, Option<Vec<u8>>>,
+    /// The prefixes that the group has deleted.
+    erased: Vec<Vec<u8>>,
+    /// How many parts the large values have that the group has changed.
+    parts: HashMap<Vec<u8>, u16>,
+    writes: Vec<Write>,
+}
+
+impl Group<'_> {
+    fn first_failing(&self, asserts: &[Assert]) -> Result<Option<usize>, EngineError> {
+        for (index, assert) in asserts.iter().enumerate() {
+            let holds = match assert {
+                Assert::Absent { table, key } => self.read(*table, key, |value| value.is_none())?,
+                Assert::Equals { table, key, value } => self.read(*table, key, |stored| stored == Some(value))?,
+            };
+            if !holds {
+                return Ok(Some(index));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Looks at a row as the group has left it.
+    fn read(&self, table: TableId, key: &[u8], look: impl Fn(Option<&[u8]>) -> bool) -> Result<bool, EngineError> {
+        let row = row(table, key);
+        if let Some(value) = self.changed.get(&row) {
+            return Ok(look(value.as_deref()));
+        }
+        if self.erased.iter().any(|prefix| row.starts_with(prefix)) {
+            return Ok(look(None));
+        }
+        let stored = self.snapshot.get(&row, |head| {
+            if schema::is_large(table) { large::resolve(self.snapshot, &row, head).map(|value| look(Some(&value))) } else { Ok(look(Some(head))) }
+        })?;
+        stored.unwrap_or_else(|| Ok(look(None)))
+    }
+
+    fn apply(&mut self, op: Op, position: StreamPosition) -> Result<(), EngineError> {
+        match op {
+            Op::Put { table, mut key, mut value, key_stamp, value_stamp } => {
+                stamp(&mut key, key_stamp, position);
+                stamp(&mut value, value_stamp, position);
+                self.put(table, key, value)
+            }
+            Op::Delete { table, mut key } => {
+                key.insert(0, table.0);
+                self.delete(table, key)
+            }
+            Op::DeletePrefix { table, mut prefix } => {
+                prefix.insert(0, table.0);
+                if schema::is_large(table) {
+                    self.erase(large::part_key(&prefix, None))?;
+                    self.parts.iter_mut().filter(|(row, _)| row.starts_with(&prefix)).for_each(|(_, parts)| *parts = 0);
+                }
+                self.erase(prefix)
+            }
+        }
+    }
+
+    fn put(&mut self, table: TableId, mut key: Vec<u8>, value: Vec<u8>) -> Result<(), EngineError> {
+        key.insert(0, table.0);
+        if schema::is_large(table) {
+            let old = self.parts_of(&key)?;
+            let new = large::put(key.clone(), &value, &mut self.writes);
+            self.delete_parts(&key, new, old);
+            self.parts.insert(key.clone(), new);
+            self.note(&key, || Some(value));
+        } else {
+            self.note(&key, || Some(value.clone()));
+            self.writes.push(Write::Put { key, value });
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, table: TableId, key: Vec<u8>) -> Result<(), EngineError> {
+        if schema::is_large(table) {
+            let old = self.parts_of(&key)?;
+            self.delete_parts(&key, 0, old);
+            self.parts.insert(key.clone(), 0);
+        }
+        self.note(&key, || None);
+        self.writes.push(Write::Delete { key });
+        Ok(())
+    }
+
+    /// Remembers a change, if a later batch asks about the row.
+    fn note(&mut self, key: &[u8], value: impl FnOnce() -> Option<Vec<u8>>) {
+        if self.watched.contains(key) {
+            self.changed.insert(key.to_vec(), value());
+        }
+    }
+
+    fn parts_of(&self, key: &[u8]) -> Result<u16, EngineError> {
+        match self.parts.get(key) {
+            Some(parts) => Ok(*parts),
+            None => large::stored_parts(self.snapshot, key),
+        }
+    }
+
+    fn delete_parts(&mut self, key: &[u8], from: u16, until: u16) {
+        let parts = (from..until).map(|number| Write::Delete { key: large::part_key(key, Some(number)) });
+        self.writes.extend(parts);
+    }
+
+    /// Deletes every row under a prefix.
+    fn erase(&mut self, prefix: Vec<u8>) -> Result<(), EngineError> {
+        let end = after_prefix(prefix.clone()).expect("no table has the number 255");
+        let mut rows = Vec::new();
+        self.snapshot.scan(&prefix, &end, Direction::Forward, &mut |key, _| {
+            rows.push(key.to_vec());
+            if rows.len() > POINT_DELETES { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
+        })?;
+        if rows.len() > POINT_DELETES {
+            self.writes.push(Write::DeleteRange { start: prefix.clone(), end });
+        } else {
+            for write in &self.writes {
+                if let Write::Put { key, .. } = write
+                    && key.starts_with(&prefix)
+                {
+                    rows.push(key.clone());
+                }
+            }
+            self.writes.extend(rows.into_iter().map(|key| Write::Delete { key }));
+        }
+        self.changed.iter_mut().filter(|(row, _)| row.starts_with(&prefix)).for_each(|(_, value)| *value = None);
+        self.erased.push(prefix);
+        Ok(())
+    }
+}
+
+fn stamp(bytes: &mut [u8], at: Option<usize>, position: StreamPosition) {
+    if let Some(at) = at {
+        bytes[at..at + 8].copy_from_slice(&position.0.to_be_bytes());
+    }
+}
