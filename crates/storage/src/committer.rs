@@ -55,7 +55,7 @@ pub(crate) struct Pending {
     reply: oneshot::Sender<Outcome>,
     queued: Duration,
     /// Held until the batch is done with: bounds the queue.
-    _permit: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// The committer's work, without a thread.
@@ -118,7 +118,7 @@ impl Core {
 
     /// Commits what waits and answers those who wait.
     fn serve(&mut self, group: Vec<Pending>) {
-        let (batches, waiting): (Vec<_>, Vec<_>) = group.into_iter().map(|p| (p.batch, (p.reply, p.queued, p._permit))).unzip();
+        let (batches, waiting): (Vec<_>, Vec<_>) = group.into_iter().map(|p| (p.batch, (p.reply, p.queued, p.permit))).unzip();
         for (outcome, (reply, queued, _permit)) in self.commit(batches).into_iter().zip(waiting) {
             let latency = self.clock.monotonic().saturating_sub(queued);
             metrics::histogram!("sundial_storage_commit_seconds").record(latency.as_secs_f64());
@@ -187,7 +187,7 @@ impl Committer {
         let wanted = u32::try_from(1 + batch.size() / PERMIT_BYTES).unwrap_or(u32::MAX);
         let permit = Arc::clone(permits).acquire_many_owned(wanted).await.ok();
         let (reply, outcome) = oneshot::channel();
-        let pending = Pending { batch, reply, queued: clock.monotonic(), _permit: permit };
+        let pending = Pending { batch, reply, queued: clock.monotonic(), permit };
         let queue = queue.as_ref().expect("the queue is open as long as the store lives");
         let gone = |_| CommitError::Failed("the committer has ended".to_owned());
         queue.send(Message::Commit(pending)).map_err(|_| CommitError::Failed("the committer has ended".to_owned()))?;

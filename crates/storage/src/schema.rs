@@ -8,7 +8,7 @@ pub mod jobs;
 pub mod meta;
 pub mod rooms;
 #[cfg(test)]
-pub(crate) mod testing;
+pub mod testing;
 pub mod users;
 
 use crate::{TableId, table::TableInfo};

@@ -72,16 +72,19 @@ impl View {
     }
 
     /// One value.
+    #[expect(clippy::unused_async, reason = "an engine behind a network waits here")]
     pub async fn get<T: Table>(&self, key: &T::Key) -> Result<Option<T::Value>, ReadError> {
         self.get_now::<T>(key)
     }
 
     /// The bytes of one value.
+    #[expect(clippy::unused_async, reason = "an engine behind a network waits here")]
     pub async fn get_raw<T: Table>(&self, key: &T::Key) -> Result<Option<Vec<u8>>, ReadError> {
         self.read_now::<T, _>(key, <[u8]>::to_vec)
     }
 
     /// Whether there is a value.
+    #[expect(clippy::unused_async, reason = "an engine behind a network waits here")]
     pub async fn contains<T: Table>(&self, key: &T::Key) -> Result<bool, ReadError> {
         let row = KeyBytes::of_row(T::ID, key);
         Ok(self.0.snapshot.get(&row, |_| ())?.is_some())

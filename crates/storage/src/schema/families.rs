@@ -53,11 +53,11 @@ pub(crate) const ALL: &[Family] = &[
 /// The place in [`ALL`] of each table's family, by table number.
 static BY_TABLE: [u8; 256] = {
     let mut by_table = [0; 256];
-    let mut index = 0;
-    while index < ALL.len() {
-        let mut table = ALL[index].tables.0 as usize;
-        while table <= ALL[index].tables.1 as usize {
-            by_table[table] = index as u8;
+    let mut index: u8 = 0;
+    while (index as usize) < ALL.len() {
+        let (mut table, last) = (ALL[index as usize].tables.0 as usize, ALL[index as usize].tables.1 as usize);
+        while table <= last {
+            by_table[table] = index;
             table += 1;
         }
         index += 1;

@@ -247,12 +247,12 @@ async fn check(view: &View, model: &Model, limit: usize) {
     let together = view.multi_get::<Big>(&keys).await.expect("readable");
     for (key, value) in keys.iter().zip(together) {
         assert_eq!(value, model.get(&(Big::ID.0, bytes(key))).cloned().map(Raw));
-        assert_eq!(view.get::<Big>(key).await.expect("readable"), value_of(model, key));
+        assert_eq!(view.get::<Big>(key).await.expect("readable"), value_of(model, *key));
     }
 }
 
-fn value_of(model: &Model, key: &(u8, u8)) -> Option<Raw> {
-    model.get(&(Big::ID.0, bytes(key))).cloned().map(Raw)
+fn value_of(model: &Model, key: (u8, u8)) -> Option<Raw> {
+    model.get(&(Big::ID.0, bytes(&key))).cloned().map(Raw)
 }
 
 /// Commits a round at once and checks the outcomes against the model, which takes the transactions in order.
