@@ -2,7 +2,7 @@
 //!
 //! The rules are ruma's. What is added here is the room versions with owned state (MSC3757), and look-ups by plain text.
 
-mod owned_state;
+pub(crate) mod owned_state;
 
 use ruma::{
     EventId, UserId,

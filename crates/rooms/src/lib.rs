@@ -5,8 +5,10 @@ pub mod auth;
 pub mod filter;
 pub mod pdu;
 pub mod render;
+pub mod resolve;
 pub mod state;
 pub mod tokens;
+mod varint;
 pub mod version;
 
 pub use auth::AuthError;

@@ -12,7 +12,7 @@ use super::AuthError;
 use crate::Pdu;
 
 /// How the rule on state keys that begin with `@` applies to an event.
-pub(super) enum Ruling {
+pub(crate) enum Ruling {
     /// As the specification has it.
     Ordinary,
     /// The sender may write the key: the event passes for one under the sender's own key.
@@ -22,7 +22,7 @@ pub(super) enum Ruling {
 }
 
 /// Looks at the state key, and at power levels where they decide.
-pub(super) fn ruling(pdu: &Pdu, lookup: &impl Fn(&StateEventType, &str) -> Option<Pdu>) -> Result<Ruling, AuthError> {
+pub(crate) fn ruling(pdu: &Pdu, lookup: &impl Fn(&StateEventType, &str) -> Option<Pdu>) -> Result<Ruling, AuthError> {
     let owned_key = pdu.state_key().filter(|key| key.starts_with('@') && *key != pdu.sender());
     let Some(state_key) = owned_key.filter(|_| pdu.version().has_owned_state() && pdu.kind() != "m.room.member") else {
         return Ok(Ruling::Ordinary);

@@ -54,8 +54,17 @@ pub struct StoredEvent {
 }
 
 /// Fields that servers need and clients don't see.
-const FEDERATION_FIELDS: [&str; 9] =
-    ["auth_events", "depth", "hashes", "membership", "origin", "prev_events", "prev_state", "replaces_state", "signatures"];
+const FEDERATION_FIELDS: [&str; 9] = [
+    "auth_events",
+    "depth",
+    "hashes",
+    "membership",
+    "origin",
+    "prev_events",
+    "prev_state",
+    "replaces_state",
+    "signatures",
+];
 /// Fields that each response writes anew.
 const WRITTEN_FIELDS: [&str; 3] = ["event_id", "room_id", "unsigned"];
 
@@ -88,9 +97,15 @@ fn raw(text: String) -> Result<Box<RawValue>, serde_json::Error> {
 
 impl StoredEvent {
     /// Splits the stored text of an event: canonical JSON without `unsigned`.
-    pub fn new(version: RoomVersion, rix: Rix, header: Positioned<EventHeader>, json: &[u8]) -> Result<Self, BadStoredEvent> {
+    pub fn new(
+        version: RoomVersion,
+        rix: Rix,
+        header: Positioned<EventHeader>,
+        json: &[u8],
+    ) -> Result<Self, BadStoredEvent> {
         let Positioned { position, value: header } = header;
-        let bad = |error: serde_json::Error| BadStoredEvent { event_id: header.event_id.clone(), reason: error.to_string() };
+        let bad =
+            |error: serde_json::Error| BadStoredEvent { event_id: header.event_id.clone(), reason: error.to_string() };
         let mut map: BTreeMap<Box<str>, Box<RawValue>> = serde_json::from_slice(json).map_err(bad)?;
         let content = match map.remove("content") {
             Some(content) => content,
@@ -168,7 +183,8 @@ fn redacts_in_both_places(
     let mut inner: BTreeMap<&str, &RawValue> = serde_json::from_str(content.get())?;
     if version.redacts_in_content() {
         let target = inner.get("redacts").filter(|_| !map.contains_key("redacts"));
-        let field = target.map(|target| Field { name: "redacts".into(), value: (*target).to_owned(), stands_in: In::Client });
+        let field =
+            target.map(|target| Field { name: "redacts".into(), value: (*target).to_owned(), stands_in: In::Client });
         return Ok(field.into_iter().collect());
     }
     let Some(target) = map.get("redacts").filter(|_| !inner.contains_key("redacts")) else { return Ok(vec![]) };

@@ -67,7 +67,10 @@ fn a_redacted_event_keeps_only_what_its_version_protects() {
     let pruned = stored("11", &message()).redacted(version).expect("redacts");
     assert!(!pruned.facts().has_url);
     let because = ClientEvent {
-        event: Arc::new(stored("11", &json!({ "type": "m.room.redaction", "sender": "@b:x", "content": { "redacts": "$e" } }))),
+        event: Arc::new(stored(
+            "11",
+            &json!({ "type": "m.room.redaction", "sender": "@b:x", "content": { "redacts": "$e" } }),
+        )),
         room_id: None,
         unsigned: Unsigned::default(),
         format: EventFormat::Client,
@@ -85,15 +88,24 @@ fn a_redaction_names_its_target_where_old_and_new_clients_look() {
     let new = json!({ "type": "m.room.redaction", "sender": "@b:x", "content": { "reason": "spam", "redacts": "$t" } });
     for (version, event) in [("10", &old), ("11", &new)] {
         let shown_to_client = shown(stored(version, event), Unsigned::default(), EventFormat::Client);
-        assert_eq!((&shown_to_client["redacts"], &shown_to_client["content"]["redacts"]), (&json!("$t"), &json!("$t")), "{version}");
+        assert_eq!(
+            (&shown_to_client["redacts"], &shown_to_client["content"]["redacts"]),
+            (&json!("$t"), &json!("$t")),
+            "{version}"
+        );
         let federated = shown(stored(version, event), Unsigned::default(), EventFormat::Federation);
-        assert_eq!((&federated["content"], federated.get("redacts")), (&event["content"], event.get("redacts")), "{version}");
+        assert_eq!(
+            (&federated["content"], federated.get("redacts")),
+            (&event["content"], event.get("redacts")),
+            "{version}"
+        );
     }
 }
 
 #[test]
 fn unsigned_says_what_is_for_this_reader() {
-    let topic = |text: &str| json!({ "type": "m.room.topic", "state_key": "", "sender": "@b:x", "content": { "topic": text } });
+    let topic =
+        |text: &str| json!({ "type": "m.room.topic", "state_key": "", "sender": "@b:x", "content": { "topic": text } });
     let unsigned = Unsigned {
         age: None,
         replaces: Some(Arc::new(stored("11", &topic("old")))),
@@ -108,7 +120,10 @@ fn unsigned_says_what_is_for_this_reader() {
 
 #[test]
 fn a_stripped_event_has_four_fields() {
-    let event = stored("11", &json!({ "type": "m.room.name", "state_key": "", "sender": "@b:x", "content": { "name": "n" }, "depth": 1 }));
+    let event = stored(
+        "11",
+        &json!({ "type": "m.room.name", "state_key": "", "sender": "@b:x", "content": { "name": "n" }, "depth": 1 }),
+    );
     let shown = serde_json::to_string(&StrippedEvent(Arc::new(event))).expect("JSON");
     insta::assert_snapshot!(shown, @r#"{"content":{"name":"n"},"sender":"@b:x","state_key":"","type":"m.room.name"}"#);
 }

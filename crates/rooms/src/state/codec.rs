@@ -16,6 +16,7 @@ use super::{
     Entry,
     node::{Child, Inner, Leaf, MAX_HEIGHT, Node, Root, Subtree},
 };
+use crate::varint;
 
 const ROOT: u8 = 0x10;
 const INNER: u8 = 0x11;
@@ -35,12 +36,12 @@ impl Node {
                 let flags = u8::from(root.partial) | narrow(root.others.height << 1) | narrow(root.members.height << 4);
                 out.extend([ROOT, flags]);
                 for part in [root.others, root.members] {
-                    put_varint(&mut out, part.node.0);
-                    put_varint(&mut out, part.highest.0);
+                    varint::put(&mut out, part.node.0);
+                    varint::put(&mut out, part.highest.0);
                 }
                 out.extend(root.fingerprint.to_le_bytes());
-                put_varint(&mut out, root.joined);
-                put_varint(&mut out, root.invited);
+                varint::put(&mut out, root.joined);
+                varint::put(&mut out, root.invited);
             }
             Self::Inner(inner) => {
                 out.push(INNER);
@@ -108,19 +109,11 @@ fn membership_of(number: u32) -> Result<Option<Membership>, NodeCodecError> {
     })
 }
 
-fn put_varint(out: &mut Vec<u8>, mut value: u32) {
-    while value >= 0x80 {
-        out.push(narrow(value & 0x7f) | 0x80);
-        value >>= 7;
-    }
-    out.push(narrow(value));
-}
-
 fn put_column(out: &mut Vec<u8>, values: impl Iterator<Item = u32> + Clone) {
     let lowest = values.clone().min().unwrap_or_default();
     let highest = values.clone().max().unwrap_or_default();
     let width = u32::BITS - (highest - lowest).leading_zeros();
-    put_varint(out, lowest);
+    varint::put(out, lowest);
     out.push(narrow(width));
     let (mut pending, mut bits) = (0_u64, 0);
     for value in values {
@@ -160,15 +153,7 @@ impl Reader<'_> {
     }
 
     fn varint(&mut self) -> Result<u32, NodeCodecError> {
-        let mut value = 0_u64;
-        for shift in (0..35).step_by(7) {
-            let byte = self.byte()?;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return u32::try_from(value).map_err(|_| NodeCodecError);
-            }
-        }
-        Err(NodeCodecError)
+        varint::take(&mut self.0).ok_or(NodeCodecError)
     }
 
     fn root(&mut self) -> Result<Root, NodeCodecError> {
