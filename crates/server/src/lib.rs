@@ -9,3 +9,4 @@ pub mod logging;
 pub mod operations;
 pub mod serve;
 pub mod signing_key;
+pub mod wiring;

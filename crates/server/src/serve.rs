@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
-use primitives::SystemClock;
+use anyhow::{Context, anyhow};
+use axum::Router;
+use primitives::{Random, SharedClock, SystemClock};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -16,6 +17,7 @@ use crate::{
     lock::DirectoryLock,
     logging::{self, LogLevels},
     operations,
+    wiring::Stack,
 };
 
 /// How long running requests may take to end after SIGTERM. With the rest of the way down it stays within five seconds.
@@ -35,32 +37,27 @@ pub async fn serve(
     let levels = logging::start(&config.log)?;
     // Every TLS client and server in this process uses the one provider that is built in.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let _lock = DirectoryLock::acquire(&config.data_dir)?;
-    let clock = SystemClock::shared();
-    let mut listeners = Listeners::bind(config, clock.clone()).await?;
     let signals = Signals::listen()?;
-    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let metrics = config.metrics.then(operations::start_metrics).transpose()?;
-    if let Some(metrics) = &metrics {
-        tasks.spawn(operations::keep_metrics(metrics.clone(), clock.clone(), stop.clone()));
-    }
+    let _lock = DirectoryLock::acquire(&config.data_dir)?;
+    let (clock, random) = (SystemClock::shared(), Random::os());
+    let mut listeners = Listeners::bind(config, clock.clone()).await?;
+    let stack = Stack::open(config, &clock, &random)?;
     let admin = AdminSocket::bind(&config.data_dir)?;
-    let mut router = operations::survive_panics(operations::router(config, metrics.clone()));
-    if metrics.is_some() {
-        router = operations::measure(router, clock.clone());
-    }
-    listeners.serve(&router);
-    drop(router);
+
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    listeners.serve(&router(config, &stack, &clock, &tasks, &stop)?);
+    stack.start(&tasks, &stop);
     tasks.spawn(admin.serve(administer, stop.clone()));
-    say(&format!(
-        "Sundial {} serves {} on {}",
-        env!("CARGO_PKG_VERSION"),
-        config.server_name,
-        listeners.urls().join(", ")
-    ));
+    let urls = listeners.urls().join(", ");
+    say(&format!("Sundial {} serves {} on {urls}", env!("CARGO_PKG_VERSION"), config.server_name));
     notify(&NotifyState::Ready);
 
-    signals.until_end(&listeners, &levels, reload).await;
+    let ended = tokio::select! {
+        () = signals.until_end(&listeners, &levels, reload) => Ok(()),
+        reason = stack.failed() => {
+            Err(anyhow!("the store can't be written any more, so the server ends; what was acknowledged is kept: {reason}"))
+        }
+    };
     notify(&NotifyState::Stopping);
     stop.cancel();
     listeners.drain(DRAIN_GRACE).await;
@@ -68,8 +65,25 @@ pub async fn serve(
     if tokio::time::timeout(STOP_GRACE, tasks.wait()).await.is_err() {
         warn!(tasks = tasks.len(), "background work did not stop in time");
     }
+    stack.close().await;
     info!("stopped");
-    Ok(())
+    ended
+}
+
+/// All that the listeners serve.
+fn router(
+    config: &Config,
+    stack: &Stack,
+    clock: &SharedClock,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> anyhow::Result<Router> {
+    let metrics = config.metrics.then(operations::start_metrics).transpose()?;
+    let router = operations::router(config, metrics.clone()).merge(stack.router());
+    let router = operations::survive_panics(router);
+    let Some(metrics) = metrics else { return Ok(router) };
+    tasks.spawn(operations::keep_metrics(metrics, clock.clone(), stop.clone()));
+    Ok(operations::measure(router, clock.clone()))
 }
 
 /// Answers what the administrator asks over the socket.

@@ -205,3 +205,16 @@ async fn sighup_reads_the_certificate_again() {
     assert!(reloaded, "the new certificate is served");
     assert_eq!(server.terminate().code(), Some(0));
 }
+
+#[test]
+fn a_data_directory_belongs_to_one_server_name() {
+    let directory = directory();
+    let config = write_config(&directory, "", "");
+    assert_eq!(Server::start(&config).terminate().code(), Some(0));
+    let other = std::fs::read_to_string(&config).expect("written").replace("hs.test", "other.test");
+    std::fs::write(&config, other).expect("written");
+    let refused = sundial(&["serve", "--config", config.to_str().expect("text")]);
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(error.contains("hs.test") && error.contains("other.test"), "{error}");
+}
