@@ -45,7 +45,11 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(seen: Seen) -> Arc<Self> {
-        Arc::new(Self { visible: watch::Sender::new(seen.position), seen: ArcSwap::from_pointee(seen), failed: watch::Sender::new(None) })
+        Arc::new(Self {
+            visible: watch::Sender::new(seen.position),
+            seen: ArcSwap::from_pointee(seen),
+            failed: watch::Sender::new(None),
+        })
     }
 }
 
@@ -118,7 +122,8 @@ impl Core {
 
     /// Commits what waits and answers those who wait.
     fn serve(&mut self, group: Vec<Pending>) {
-        let (batches, waiting): (Vec<_>, Vec<_>) = group.into_iter().map(|p| (p.batch, (p.reply, p.queued, p.permit))).unzip();
+        let (batches, waiting): (Vec<_>, Vec<_>) =
+            group.into_iter().map(|p| (p.batch, (p.reply, p.queued, p.permit))).unzip();
         for (outcome, (reply, queued, _permit)) in self.commit(batches).into_iter().zip(waiting) {
             let latency = self.clock.monotonic().saturating_sub(queued);
             metrics::histogram!("sundial_storage_commit_seconds").record(latency.as_secs_f64());
@@ -139,8 +144,12 @@ impl Core {
 fn measure(outcomes: &[Outcome], last: StreamPosition) {
     let held = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     metrics::counter!("sundial_storage_batches_total", "outcome" => "written").increment(held as u64);
-    metrics::counter!("sundial_storage_batches_total", "outcome" => "conflict").increment((outcomes.len() - held) as u64);
-    #[expect(clippy::cast_precision_loss, reason = "a group has at most 256 batches, and a gauge shows a position to 2⁵³")]
+    metrics::counter!("sundial_storage_batches_total", "outcome" => "conflict")
+        .increment((outcomes.len() - held) as u64);
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a group has at most 256 batches, and a gauge shows a position to 2⁵³"
+    )]
     {
         metrics::histogram!("sundial_storage_group_batches").record(outcomes.len() as f64);
         metrics::gauge!("sundial_storage_position").set(last.0 as f64);
@@ -175,7 +184,12 @@ impl Committer {
         let (queue, messages) = mpsc::channel();
         let clock = Arc::clone(&core.clock);
         let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || work(core, &messages))?;
-        Ok(Self::Thread { queue: Some(queue), permits: Arc::new(Semaphore::new(QUEUE_PERMITS)), thread: Some(thread), clock })
+        Ok(Self::Thread {
+            queue: Some(queue),
+            permits: Arc::new(Semaphore::new(QUEUE_PERMITS)),
+            thread: Some(thread),
+            clock,
+        })
     }
 
     /// Hands a batch over and waits for its outcome.
@@ -246,7 +260,10 @@ fn work(mut core: Core, messages: &mpsc::Receiver<Message>) {
 }
 
 /// Everything that waits already, up to the bounds of a group.
-fn gather(first: Pending, messages: &mpsc::Receiver<Message>) -> (Vec<Pending>, Option<oneshot::Sender<Result<(), CommitError>>>) {
+fn gather(
+    first: Pending,
+    messages: &mpsc::Receiver<Message>,
+) -> (Vec<Pending>, Option<oneshot::Sender<Result<(), CommitError>>>) {
     let mut bytes = first.batch.size();
     let mut group = vec![first];
     while group.len() < GROUP_BATCHES && bytes < GROUP_BYTES {

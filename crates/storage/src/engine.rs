@@ -7,8 +7,8 @@ mod rocks;
 
 use std::ops::ControlFlow;
 
-pub use memory::MemoryDisk;
 pub(crate) use memory::Memory;
+pub use memory::MemoryDisk;
 pub(crate) use rocks::{Rocks, RocksOptions};
 
 use crate::Direction;
@@ -118,7 +118,11 @@ impl Snapshot {
     }
 
     /// Reads several rows of one table where they lie; `read` is told each one's place among the keys.
-    pub(crate) fn multi_get(&self, keys: &[Vec<u8>], mut read: impl FnMut(usize, Option<&[u8]>)) -> Result<(), EngineError> {
+    pub(crate) fn multi_get(
+        &self,
+        keys: &[Vec<u8>],
+        mut read: impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<(), EngineError> {
         match self {
             Self::Rocks(snapshot) => snapshot.multi_get(keys, read),
             Self::Memory(rows) => {
@@ -131,7 +135,13 @@ impl Snapshot {
     }
 
     /// Visits the rows from `start` (inclusive) to `end` (exclusive), both in one table, until told to stop.
-    pub(crate) fn scan(&self, start: &[u8], end: &[u8], direction: Direction, visit: &mut Visit<'_>) -> Result<(), EngineError> {
+    pub(crate) fn scan(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        direction: Direction,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), EngineError> {
         if start >= end {
             return Ok(());
         }

@@ -28,7 +28,14 @@ pub(crate) struct Prepared {
 
 /// Checks each batch against the snapshot and the batches before it, and gives those that hold the positions after `last`.
 pub(crate) fn prepare(snapshot: &Snapshot, last: StreamPosition, batches: Vec<Batch>) -> Result<Prepared, EngineError> {
-    let mut group = Group { snapshot, watched: watched(&batches), changed: HashMap::new(), erased: Vec::new(), parts: HashMap::new(), writes: Vec::new() };
+    let mut group = Group {
+        snapshot,
+        watched: watched(&batches),
+        changed: HashMap::new(),
+        erased: Vec::new(),
+        parts: HashMap::new(),
+        writes: Vec::new(),
+    };
     let mut outcomes = Vec::with_capacity(batches.len());
     let mut last = last;
     for batch in batches {
@@ -100,7 +107,11 @@ impl Group<'_> {
             return Ok(look(None));
         }
         let stored = self.snapshot.get(&row, |head| {
-            if schema::is_large(table) { large::resolve(self.snapshot, &row, head).map(|value| look(Some(&value))) } else { Ok(look(Some(head))) }
+            if schema::is_large(table) {
+                large::resolve(self.snapshot, &row, head).map(|value| look(Some(&value)))
+            } else {
+                Ok(look(Some(head)))
+            }
         })?;
         stored.unwrap_or_else(|| Ok(look(None)))
     }
@@ -178,7 +189,11 @@ impl Group<'_> {
         let mut rows = Vec::new();
         self.snapshot.scan(&prefix, &end, Direction::Forward, &mut |key, _| {
             rows.push(key.to_vec());
-            if rows.len() > POINT_DELETES { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
+            if rows.len() > POINT_DELETES {
+                std::ops::ControlFlow::Break(())
+            } else {
+                std::ops::ControlFlow::Continue(())
+            }
         })?;
         if rows.len() > POINT_DELETES {
             self.writes.push(Write::DeleteRange { start: prefix.clone(), end });

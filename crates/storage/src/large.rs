@@ -58,7 +58,12 @@ pub(crate) fn resolve(snapshot: &Snapshot, row: &[u8], head: &[u8]) -> Result<Ve
     let mut value = Vec::new();
     for number in 0..parts(head) {
         let part = snapshot.get(&part_key(row, Some(number)), |part| value.extend_from_slice(part))?;
-        part.ok_or_else(|| EngineError(format!("part {number} of a value of table {} is missing", crate::schema::name(TableId(row[0])))))?;
+        part.ok_or_else(|| {
+            EngineError(format!(
+                "part {number} of a value of table {} is missing",
+                crate::schema::name(TableId(row[0]))
+            ))
+        })?;
     }
     Ok(value)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use primitives::{KeyedHash, Random, SharedClock, StreamPosition};
 
 use crate::{
-    Batch, Faults, MemoryDisk, Storage, Value, KeyBytes, Table,
+    Batch, Faults, KeyBytes, MemoryDisk, Storage, Table, Value,
     committer::{Committer, Core, Shared},
     engine::{Engine, Memory, Rocks, RocksOptions, Snapshot},
     migrate::{self, MIGRATIONS, Migration},
@@ -144,8 +144,14 @@ pub(crate) fn open(options: Options, build: Build, clock: &SharedClock, random: 
     };
     let start = stored_position(&snapshot)?.max(StreamPosition(clock.now().0 * POSITIONS_PER_MS));
     let shared = Shared::new(Seen { snapshot, position: start });
-    let mut core =
-        Core { engine, durability: options.durability, shared, faults: Faults::none(), clock: clock.clone(), halted: None };
+    let mut core = Core {
+        engine,
+        durability: options.durability,
+        shared,
+        faults: Faults::none(),
+        clock: clock.clone(),
+        halted: None,
+    };
     // The first batch of a start writes its position down, so that the next start is behind it whatever the clock says then.
     let mut batch = Batch::new();
     batch.assert_unchanged::<Database>(&(), stored.as_ref()).put::<Database>(&(), &row);
@@ -156,8 +162,15 @@ pub(crate) fn open(options: Options, build: Build, clock: &SharedClock, random: 
     core.faults = options.faults;
     let threaded = build.always_threaded || matches!(core.engine, Engine::Rocks(_));
     let shared = core.shared.clone();
-    let committer = Committer::start(core, threaded).map_err(|e| OpenError::Failed(format!("no thread for the committer: {e}")))?;
-    Ok(Storage::new(Inner { shared, committer, hash: KeyedHash::new(row.hash_key), epoch: row.epoch, boot_id: random.u64() }))
+    let committer =
+        Committer::start(core, threaded).map_err(|e| OpenError::Failed(format!("no thread for the committer: {e}")))?;
+    Ok(Storage::new(Inner {
+        shared,
+        committer,
+        hash: KeyedHash::new(row.hash_key),
+        epoch: row.epoch,
+        boot_id: random.u64(),
+    }))
 }
 
 fn open_directory(path: &Path, memory_budget_bytes: usize) -> Result<Rocks, OpenError> {

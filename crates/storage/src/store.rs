@@ -103,7 +103,8 @@ impl Storage {
         let key = (Text::new(series),);
         loop {
             let drawn = self.view().get::<Counters>(&key).await?;
-            let number = drawn.unwrap_or_default().checked_add(1).ok_or_else(|| NumberError::Exhausted(series.to_owned()))?;
+            let number =
+                drawn.unwrap_or_default().checked_add(1).ok_or_else(|| NumberError::Exhausted(series.to_owned()))?;
             let mut batch = Batch::new();
             batch.assert_unchanged::<Counters>(&key, drawn.as_ref()).put::<Counters>(&key, &number);
             match self.commit(batch).await {
@@ -161,7 +162,9 @@ fn check_sizes(batch: &Batch) -> Result<(), CommitError> {
         return Err(CommitError::TooLarge(batch.size()));
     }
     let too_large = |op: &Op| match op {
-        Op::Put { table, value, .. } if value.len() > MAX_VALUE_BYTES && !schema::is_large(*table) => Some((*table, value.len())),
+        Op::Put { table, value, .. } if value.len() > MAX_VALUE_BYTES && !schema::is_large(*table) => {
+            Some((*table, value.len()))
+        }
         _ => None,
     };
     match batch.ops().iter().find_map(too_large) {

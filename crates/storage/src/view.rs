@@ -114,24 +114,43 @@ impl View {
     }
 
     /// Up to `limit` rows of a range.
-    pub async fn scan<T: Table>(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<Page<T>, ReadError> {
+    pub async fn scan<T: Table>(
+        &self,
+        range: &KeyRange,
+        limit: usize,
+        direction: Direction,
+    ) -> Result<Page<T>, ReadError> {
         let (seen, range) = (Arc::clone(&self.0), range.clone());
         self.run(limit, move || seen.scan::<T>(&range, limit, direction)).await
     }
 
     /// As [`Self::scan`], outside async code: on a thread that may block.
-    pub fn scan_now<T: Table>(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<Page<T>, ReadError> {
+    pub fn scan_now<T: Table>(
+        &self,
+        range: &KeyRange,
+        limit: usize,
+        direction: Direction,
+    ) -> Result<Page<T>, ReadError> {
         self.0.scan::<T>(range, limit, direction)
     }
 
     /// The keys of up to `limit` rows of a range; the values are not looked at.
-    pub async fn scan_keys<T: Table>(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<KeyPage<T>, ReadError> {
+    pub async fn scan_keys<T: Table>(
+        &self,
+        range: &KeyRange,
+        limit: usize,
+        direction: Direction,
+    ) -> Result<KeyPage<T>, ReadError> {
         let (seen, range) = (Arc::clone(&self.0), range.clone());
         self.run(limit, move || seen.scan_keys::<T>(&range, limit, direction)).await
     }
 
     /// Does a read of up to so many rows here, or on a blocking thread.
-    async fn run<R: Send + 'static>(&self, rows: usize, read: impl FnOnce() -> Result<R, ReadError> + Send + 'static) -> Result<R, ReadError> {
+    async fn run<R: Send + 'static>(
+        &self,
+        rows: usize,
+        read: impl FnOnce() -> Result<R, ReadError> + Send + 'static,
+    ) -> Result<R, ReadError> {
         if rows <= INLINE_ROWS || !self.0.snapshot.may_block() {
             return read();
         }
@@ -158,7 +177,12 @@ impl Seen {
         Ok(Page { rows, rest })
     }
 
-    fn scan_keys<T: Table>(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<KeyPage<T>, ReadError> {
+    fn scan_keys<T: Table>(
+        &self,
+        range: &KeyRange,
+        limit: usize,
+        direction: Direction,
+    ) -> Result<KeyPage<T>, ReadError> {
         let mut keys = Vec::new();
         let rest = self.page::<T>(range, limit, direction, |row, _| {
             keys.push(decode_key::<T>(row)?);
@@ -209,11 +233,15 @@ fn decode<T: Table>(bytes: &[u8]) -> Result<T::Value, ReadError> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::{Direction, KeyRange, View};
-    use crate::{Table, schema::{meta::Chunks, testing::Big}};
+    use crate::{
+        Table,
+        schema::{meta::Chunks, testing::Big},
+    };
 
     /// The row keys of parts whose value is not there or has fewer parts.
     pub(crate) async fn orphans(view: &View) -> Vec<Vec<u8>> {
-        let parts = view.scan_keys::<Chunks>(&KeyRange::prefix(&()), 10_000, Direction::Forward).await.expect("readable");
+        let parts =
+            view.scan_keys::<Chunks>(&KeyRange::prefix(&()), 10_000, Direction::Forward).await.expect("readable");
         let mut orphans = Vec::new();
         for (part,) in parts.keys {
             let [table, first, second, high, low] = part[..] else { panic!("a part of {}", Big::NAME) };

@@ -3,8 +3,9 @@
 use std::{path::Path, sync::Arc};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, DBWithThreadMode, FlushOptions, LogLevel,
-    Options, ReadOptions, SingleThreaded, SnapshotWithThreadMode, WriteBatch, WriteBufferManager, WriteOptions, properties,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode,
+    DBWithThreadMode, FlushOptions, LogLevel, Options, ReadOptions, SingleThreaded, SnapshotWithThreadMode, WriteBatch,
+    WriteBufferManager, WriteOptions, properties,
 };
 
 use super::{EngineError, Visit, Write};
@@ -57,7 +58,9 @@ impl Rocks {
         let cache = Cache::new_hyper_clock_cache(options.memory_budget_bytes / CACHE_SHARE, 0);
         let mut descriptors: Vec<_> = families::ALL
             .iter()
-            .map(|family| ColumnFamilyDescriptor::new(family.name, family_options(family, &cache, options.memory_budget_bytes)))
+            .map(|family| {
+                ColumnFamilyDescriptor::new(family.name, family_options(family, &cache, options.memory_budget_bytes))
+            })
             .collect();
         // A newer server's families are opened too, so that the schema version can be read and the database refused for the right reason.
         for other in unknown_families(&database, options.path) {
@@ -140,7 +143,8 @@ fn database_options(memory_budget: usize) -> Options {
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     options.set_track_and_verify_wals_in_manifest(true);
     options.set_max_total_wal_size(MAX_TOTAL_WAL.min(memory_budget.max(64 * MIB)) as u64);
-    options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(memory_budget / MEMTABLE_SHARE, false));
+    options
+        .set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(memory_budget / MEMTABLE_SHARE, false));
     options.set_max_background_jobs(2);
     options.set_max_file_opening_threads(2);
     options.set_max_open_files(512);
@@ -206,7 +210,11 @@ impl RocksSnapshot {
         Ok(value.map(|value| read(&value)))
     }
 
-    pub(super) fn multi_get(&self, keys: &[Vec<u8>], mut read: impl FnMut(usize, Option<&[u8]>)) -> Result<(), EngineError> {
+    pub(super) fn multi_get(
+        &self,
+        keys: &[Vec<u8>],
+        mut read: impl FnMut(usize, Option<&[u8]>),
+    ) -> Result<(), EngineError> {
         let Some(first) = keys.first() else { return Ok(()) };
         let db = self.0.borrow_owner();
         let values = db.batched_multi_get_cf_opt(family(db, first)?, keys, false, &self.0.borrow_dependent().options);
@@ -216,7 +224,13 @@ impl RocksSnapshot {
         Ok(())
     }
 
-    pub(super) fn scan(&self, start: &[u8], end: &[u8], direction: Direction, visit: &mut Visit<'_>) -> Result<(), EngineError> {
+    pub(super) fn scan(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        direction: Direction,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), EngineError> {
         let db = self.0.borrow_owner();
         let mut options = ReadOptions::default();
         options.set_snapshot(&self.0.borrow_dependent().snapshot);

@@ -47,7 +47,7 @@ tables! {
     /// The local users whose membership of a room is other than none: the inverse of [`Memberships`].
     LocalMembers = 28, "local_member", (RoomNid, UserNid) => Membership;
     /// Invites and knocks of local users to rooms that no local user is in.
-    OutOfBand = 29, "out_of_band", (UserNid, RoomNid) => Positioned<OutOfBandRow>;
+    OutOfBand = 29, "out_of_band", (UserNid, RoomNid) => Positioned<OutOfBandRow>, large;
     /// The room of an alias of this server.
     Aliases = 30, "alias", (Text,) => AliasRow;
     /// The aliases of a room, by room id: the inverse of [`Aliases`].
@@ -344,6 +344,21 @@ macro_rules! version_one {
     )*};
 }
 version_one!(
-    RoomRow, RoomNid, RoomHead, EventPlace, EventHeader, EventLocal, EventIdList, RixList, SlotList, SlotKey, RoomLogEntry,
-    UserLogEntry, MembershipRow, Membership, OutOfBandRow, AliasRow, RelationRow
+    RoomRow,
+    RoomNid,
+    RoomHead,
+    EventPlace,
+    EventHeader,
+    EventLocal,
+    EventIdList,
+    RixList,
+    SlotList,
+    SlotKey,
+    RoomLogEntry,
+    UserLogEntry,
+    MembershipRow,
+    Membership,
+    OutOfBandRow,
+    AliasRow,
+    RelationRow
 );

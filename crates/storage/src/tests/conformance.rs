@@ -45,7 +45,11 @@ struct Transaction {
 }
 
 fn plain_key() -> impl Strategy<Value = PlainKey> {
-    (0..3_u8, prop_oneof![Just(""), Just("a"), Just("a\0"), Just("b")].prop_map(Text::new), prop_oneof![0..3_u8, Just(255)])
+    (
+        0..3_u8,
+        prop_oneof![Just(""), Just("a"), Just("a\0"), Just("b")].prop_map(Text::new),
+        prop_oneof![0..3_u8, Just(255)],
+    )
 }
 
 fn big_key() -> impl Strategy<Value = (u8, u8)> {
@@ -57,7 +61,13 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn action() -> impl Strategy<Value = Action> {
-    let length = prop_oneof![0..5_usize, Just(MAX_VALUE_BYTES - 1), Just(MAX_VALUE_BYTES), Just(MAX_VALUE_BYTES + 1), Just(3 * MAX_VALUE_BYTES + 7)];
+    let length = prop_oneof![
+        0..5_usize,
+        Just(MAX_VALUE_BYTES - 1),
+        Just(MAX_VALUE_BYTES),
+        Just(MAX_VALUE_BYTES + 1),
+        Just(3 * MAX_VALUE_BYTES + 7)
+    ];
     prop_oneof![
         6 => (plain_key(), value()).prop_map(|(k, v)| Action::Put(k, v)),
         3 => plain_key().prop_map(Action::Delete),
@@ -142,7 +152,9 @@ fn claim_holds(model: &Model, claim: &Claim, batch: &mut Batch) -> bool {
 }
 
 fn act(model: &mut Model, action: &Action, batch: &mut Batch, position: StreamPosition) {
-    let erase = |model: &mut Model, table: u8, prefix: Vec<u8>| model.retain(|(t, key), _| *t != table || !key.starts_with(&prefix));
+    let erase = |model: &mut Model, table: u8, prefix: Vec<u8>| {
+        model.retain(|(t, key), _| *t != table || !key.starts_with(&prefix))
+    };
     match action {
         Action::Put(key, value) => {
             batch.put::<Plain>(key, &Raw(value.clone()));
@@ -214,7 +226,12 @@ fn expected<T: Table>(model: &Model, range: &KeyRange, direction: Direction) -> 
 async fn check_table<T: Table>(view: &View, model: &Model, ranges: &[KeyRange], limit: usize) {
     for range in ranges {
         for direction in [Direction::Forward, Direction::Backward] {
-            assert_eq!(dump::<T>(view, range.clone(), limit, direction).await, expected::<T>(model, range, direction), "{} {range:?} {direction:?}", T::NAME);
+            assert_eq!(
+                dump::<T>(view, range.clone(), limit, direction).await,
+                expected::<T>(model, range, direction),
+                "{} {range:?} {direction:?}",
+                T::NAME
+            );
         }
     }
 }
@@ -233,7 +250,13 @@ async fn check(view: &View, model: &Model, limit: usize) {
     ];
     check_table::<Plain>(view, model, &plain, limit).await;
     check_table::<Big>(view, model, &[KeyRange::prefix(&()), KeyRange::prefix(&(255_u8,))], limit).await;
-    check_table::<Log>(view, model, &[KeyRange::prefix(&()), KeyRange::from(&(1_u8,), &(1_u8, view.position()))], limit).await;
+    check_table::<Log>(
+        view,
+        model,
+        &[KeyRange::prefix(&()), KeyRange::from(&(1_u8,), &(1_u8, view.position()))],
+        limit,
+    )
+    .await;
     let keys: Vec<PlainKey> = (0..3).flat_map(|i| ["", "a", "a\0", "b", "c"].map(|t| (i, Text::new(t), i))).collect();
     let together = view.multi_get::<Plain>(&keys).await.expect("readable");
     for (key, value) in keys.iter().zip(together) {
@@ -271,10 +294,12 @@ async fn commit_round(storage: &Storage, model: &mut Model, round: &[Transaction
     let results = futures_util::future::join_all(batches.into_iter().map(|batch| storage.commit(batch))).await;
     let results: Vec<_> = results
         .into_iter()
-        .map(|result| result.map_err(|error| match error {
-            CommitError::Conflict(index) => index,
-            other => panic!("{other}"),
-        }))
+        .map(|result| {
+            result.map_err(|error| match error {
+                CommitError::Conflict(index) => index,
+                other => panic!("{other}"),
+            })
+        })
         .collect();
     assert_eq!(results, outcomes, "positions without gaps, conflicts where the model has them");
     assert_eq!(storage.position(), position);
@@ -357,9 +382,17 @@ async fn long_scans_and_deleted_ranges_are_the_same_on_every_engine() {
         let mut batch = Batch::new();
         batch.delete_prefix::<Plain>(&(3_u8,)).put::<Plain>(&(3, Text::new("new"), 0), &Raw::default());
         storage.commit(batch).await.expect("commits");
-        let left = storage.view().scan_keys::<Plain>(&KeyRange::prefix(&(3_u8,)), 500, Direction::Forward).await.expect("readable");
+        let left = storage
+            .view()
+            .scan_keys::<Plain>(&KeyRange::prefix(&(3_u8,)), 500, Direction::Forward)
+            .await
+            .expect("readable");
         assert_eq!(left.keys, [(3, Text::new("new"), 0)], "{kind:?}");
-        let others = storage.view().scan_keys::<Plain>(&KeyRange::prefix(&()), 5_000, Direction::Backward).await.expect("readable");
+        let others = storage
+            .view()
+            .scan_keys::<Plain>(&KeyRange::prefix(&()), 5_000, Direction::Backward)
+            .await
+            .expect("readable");
         assert_eq!(others.keys.len(), 2_000 - 256 + 1, "{kind:?}");
     }
 }

@@ -28,7 +28,10 @@ async fn joined_numbers(storage: &Storage) -> Vec<u8> {
     assert!(big.rows.iter().map(|((_, number), _)| number).eq(&numbers), "all of a batch or none");
     assert!(big.rows.iter().all(|((_, number), value)| value.0 == vec![*number; 100_000]));
     let log = view.scan::<Log>(&KeyRange::prefix(&()), 1_000, Direction::Forward).await.expect("readable");
-    assert!(log.rows.iter().map(|(_, row)| row.value).eq(numbers.iter().map(|n| u32::from(*n))), "in the order of the positions");
+    assert!(
+        log.rows.iter().map(|(_, row)| row.value).eq(numbers.iter().map(|n| u32::from(*n))),
+        "in the order of the positions"
+    );
     assert!(log.rows.iter().all(|(key, row)| key.1 == row.position && row.position <= view.position()));
     numbers
 }
@@ -109,7 +112,9 @@ async fn what_waits_together_is_one_group_with_positions_in_order_and_conflicts_
         });
         let once = |number: u8| {
             let mut batch = joined(number);
-            batch.assert_absent::<Plain>(&(9, Text::new("winner"), 0)).put::<Plain>(&(9, Text::new("winner"), 0), &Raw(vec![number]));
+            batch
+                .assert_absent::<Plain>(&(9, Text::new("winner"), 0))
+                .put::<Plain>(&(9, Text::new("winner"), 0), &Raw(vec![number]));
             storage.commit(batch)
         };
         let queue_the_rest = async {
@@ -121,7 +126,10 @@ async fn what_waits_together_is_one_group_with_positions_in_order_and_conflicts_
         let first = first.expect("commits");
         let outcomes: Vec<_> = rest.into_iter().map(|r| r.map_err(|e| e.to_string())).collect();
         assert_eq!(outcomes[0], Ok(first.next()), "{kind:?}");
-        assert!(outcomes[1..].iter().all(|o| *o == Err("assert 0 of the batch does not hold".to_owned())), "{outcomes:?}");
+        assert!(
+            outcomes[1..].iter().all(|o| *o == Err("assert 0 of the batch does not hold".to_owned())),
+            "{outcomes:?}"
+        );
         assert_eq!(storage.position(), first.next(), "losers take no position");
         assert_eq!(joined_numbers(&storage).await, [0, 1]);
         assert_eq!(*groups.lock().expect("not poisoned"), 2, "{kind:?}: one alone, then all that waited");
@@ -139,7 +147,10 @@ async fn crashes_at_random_steps_lose_nothing_acknowledged_and_leave_nothing_hal
             let faults = Faults::new();
             let storage = bench.open_with(&faults);
             let found = joined_numbers(&storage).await;
-            assert!(acknowledged.iter().all(|n| found.contains(n)), "{kind:?} life {life}: {acknowledged:?} in {found:?}");
+            assert!(
+                acknowledged.iter().all(|n| found.contains(n)),
+                "{kind:?} life {life}: {acknowledged:?} in {found:?}"
+            );
             assert!(storage.position() > last);
             faults.at_any(1 + u32::try_from(bench.random.below(12)).expect("small"), Fault::Stop);
             while let Ok(position) = storage.commit(joined(number)).await {

@@ -113,7 +113,8 @@ fn fail(_: &mut Migrator<'_>) -> Result<(), MigrationError> {
 }
 
 const GOOD: &[Migration] = &[Migration { to: 1, run: fail }, Migration { to: 2, run: shout }];
-const BAD: &[Migration] = &[Migration { to: 1, run: fail }, Migration { to: 2, run: shout }, Migration { to: 3, run: fail }];
+const BAD: &[Migration] =
+    &[Migration { to: 1, run: fail }, Migration { to: 2, run: shout }, Migration { to: 3, run: fail }];
 
 #[tokio::test]
 async fn an_older_schema_is_migrated_once_and_a_failed_migration_leaves_the_version_before_it() {
@@ -122,7 +123,9 @@ async fn an_older_schema_is_migrated_once_and_a_failed_migration_leaves_the_vers
         let storage = bench.open();
         storage.commit(note(1, "quiet")).await.expect("commits");
         drop(storage);
-        let failed = bench.open_as(bench.options(), Build { schema: 3, migrations: BAD, ..BUILD }).expect_err("the third step fails");
+        let failed = bench
+            .open_as(bench.options(), Build { schema: 3, migrations: BAD, ..BUILD })
+            .expect_err("the third step fails");
         assert!(matches!(failed, OpenError::Migration { to: 3, .. }), "{kind:?}: {failed}");
         let storage = bench.open_as(bench.options(), Build { schema: 2, migrations: GOOD, ..BUILD }).expect("opens");
         assert_eq!(read(&storage, 1).await.as_deref(), Some("QUIET"), "{kind:?}");
