@@ -153,7 +153,7 @@ fn claim_holds(model: &Model, claim: &Claim, batch: &mut Batch) -> bool {
 
 fn act(model: &mut Model, action: &Action, batch: &mut Batch, position: StreamPosition) {
     let erase = |model: &mut Model, table: u8, prefix: Vec<u8>| {
-        model.retain(|(t, key), _| *t != table || !key.starts_with(&prefix))
+        model.retain(|(t, key), _| *t != table || !key.starts_with(&prefix));
     };
     match action {
         Action::Put(key, value) => {
