@@ -1,1 +1,42 @@
-//! Placeholder.
+//! Users: accounts, devices, tokens, profiles, filters, transaction ids, rates and wake-ups.
+//!
+//! [`Users`] is the crate's whole front. Each concern is a file with its own error; none of them knows HTTP or rooms.
+
+pub mod accounts;
+pub mod devices;
+pub mod error;
+pub mod filters;
+pub mod limits;
+pub mod login;
+pub mod names;
+pub mod options;
+pub mod passwords;
+pub mod profiles;
+pub mod push_rules;
+pub mod register;
+pub mod registration_tokens;
+pub mod shared_secret;
+mod sightings;
+mod status;
+#[cfg(test)]
+mod testing;
+pub mod tokens;
+pub mod transactions;
+pub mod uia;
+mod users;
+pub mod wakeups;
+
+pub use accounts::{Account, Status};
+pub use devices::{Device, NewSession, Session};
+pub use error::StoreError;
+pub use limits::{KeyedLimit, Limit, LimitExceeded, Limits, Rate, RateLimits};
+pub use login::{Identifier, LoggedIn, Login, LoginError};
+pub use options::{Options, PasswordHashCost, ProfileSizes, RegistrationMode};
+pub use profiles::{Profile, ProfileError};
+pub use register::{Authority, NewAccount, RegisterError, Registered};
+pub use sightings::Sighting;
+pub use status::{Administration, DeactivateError, PasswordChangeError};
+pub use tokens::{AuthError, IssuedTokens, Requester};
+pub use transactions::TxnKey;
+pub use users::{OpenError, Users};
+pub use wakeups::{Waiter, Wakeups};

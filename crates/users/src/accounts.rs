@@ -1,0 +1,159 @@
+//! Accounts: numbers, names, and what an administrator decides about them.
+
+use primitives::{UnixMillis, UserNid};
+use quick_cache::sync::Cache;
+use ruma::{OwnedServerName, OwnedUserId, ServerName, UserId};
+use storage::{
+    Batch, Storage, Text, View,
+    schema::users::{self as tables, AccountKind, AccountRow},
+};
+
+use crate::error::{MAX_ATTEMPTS, Outcome, StoreError, outcome};
+
+/// Users whose number is kept in memory.
+const CACHED_NUMBERS: usize = 20_000;
+
+/// An account, as others may see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The user id.
+    pub user_id: OwnedUserId,
+    /// The user's number.
+    pub user_nid: UserNid,
+    /// May use the administration API.
+    pub is_admin: bool,
+    /// Limited to the endpoints that the specification opens to guests.
+    pub is_guest: bool,
+    /// When it was registered.
+    pub created: UnixMillis,
+    /// Can log in by password.
+    pub has_password: bool,
+    /// What the account may do.
+    pub status: Status,
+    /// The user asked for what they wrote to be hidden from those who have not seen it.
+    pub erased: bool,
+    /// A label that the registration over the shared secret may give.
+    pub user_type: Option<String>,
+}
+
+/// What an account may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Everything.
+    Active,
+    /// Read, leave, log out; not write (specification, "Account suspension").
+    Suspended,
+    /// Log out only (specification, "Account locking").
+    Locked,
+    /// Nothing, for ever.
+    Deactivated,
+}
+
+/// The status in an account's row: the strictest that applies.
+pub(crate) fn status(row: &AccountRow) -> Status {
+    match row {
+        AccountRow { deactivated: true, .. } => Status::Deactivated,
+        AccountRow { locked: true, .. } => Status::Locked,
+        AccountRow { suspended: true, .. } => Status::Suspended,
+        _ => Status::Active,
+    }
+}
+
+/// The accounts of this server.
+#[derive(Debug)]
+pub struct Accounts {
+    storage: Storage,
+    server_name: OwnedServerName,
+    numbers: Cache<Box<str>, UserNid>,
+    ids: Cache<UserNid, OwnedUserId>,
+}
+
+impl Accounts {
+    /// The accounts in this store, of a server of this name.
+    pub fn new(storage: Storage, server_name: OwnedServerName) -> Self {
+        Self { storage, server_name, numbers: Cache::new(CACHED_NUMBERS), ids: Cache::new(CACHED_NUMBERS) }
+    }
+
+    /// The name of this server.
+    pub fn server_name(&self) -> &ServerName {
+        &self.server_name
+    }
+
+    /// Whether a user is one of this server's, registered or not.
+    pub fn is_local(&self, user_id: &UserId) -> bool {
+        user_id.server_name() == self.server_name
+    }
+
+    /// The number of a local account. None for users of other servers and for names that nobody has registered.
+    pub async fn nid(&self, user_id: &UserId) -> Result<Option<UserNid>, StoreError> {
+        if !self.is_local(user_id) {
+            return Ok(None);
+        }
+        self.nid_of(&self.storage.view(), user_id.localpart()).await
+    }
+
+    /// The number of the account with this local part.
+    pub(crate) async fn nid_of(&self, view: &View, localpart: &str) -> Result<Option<UserNid>, StoreError> {
+        if let Some(nid) = self.numbers.get(localpart) {
+            return Ok(Some(nid));
+        }
+        let nid = view.get::<tables::AccountNames>(&(Text::new(localpart),)).await?;
+        if let Some(nid) = nid {
+            self.numbers.insert(localpart.into(), nid);
+        }
+        Ok(nid)
+    }
+
+    /// The user id of an account's number.
+    pub async fn user_id(&self, user: UserNid) -> Result<Option<OwnedUserId>, StoreError> {
+        if let Some(id) = self.ids.get(&user) {
+            return Ok(Some(id));
+        }
+        let Some(row) = self.row(user).await? else { return Ok(None) };
+        let id = self.id_of(&row.localpart);
+        self.ids.insert(user, id.clone());
+        Ok(Some(id))
+    }
+
+    /// The user id of a local part that an account has.
+    pub(crate) fn id_of(&self, localpart: &str) -> OwnedUserId {
+        let id = UserId::parse(format!("@{localpart}:{}", self.server_name));
+        id.expect("the local part of an account makes a user id")
+    }
+
+    /// An account.
+    pub async fn get(&self, user: UserNid) -> Result<Option<Account>, StoreError> {
+        let row = self.row(user).await?;
+        Ok(row.map(|row| Account {
+            user_id: self.id_of(&row.localpart),
+            user_nid: user,
+            is_admin: row.admin,
+            is_guest: row.kind == AccountKind::Guest,
+            created: row.created,
+            has_password: row.password_hash.is_some(),
+            status: status(&row),
+            erased: row.erased,
+            user_type: row.user_type,
+        }))
+    }
+
+    pub(crate) async fn row(&self, user: UserNid) -> Result<Option<AccountRow>, StoreError> {
+        Ok(self.storage.view().get::<tables::Accounts>(&(user,)).await?)
+    }
+
+    /// Changes an account's row. Answers whether there is one.
+    pub(crate) async fn change(&self, user: UserNid, rider: &Batch, change: impl Fn(&mut AccountRow)) -> Result<bool, StoreError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let Some(row) = self.row(user).await? else { return Ok(false) };
+            let mut changed = row.clone();
+            change(&mut changed);
+            let mut batch = Batch::new();
+            batch.assert_equals::<tables::Accounts>(&(user,), &row).put::<tables::Accounts>(&(user,), &changed);
+            batch.merge(rider.clone());
+            if let Outcome::Done(_) = outcome(self.storage.commit(batch).await)? {
+                return Ok(true);
+            }
+        }
+        Err(StoreError::Contended)
+    }
+}

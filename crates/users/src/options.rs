@@ -1,0 +1,93 @@
+//! What the configuration decides about accounts.
+
+use std::time::Duration;
+
+use ruma::OwnedServerName;
+
+use crate::limits::Limits;
+
+/// Who may register an account over the client API.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RegistrationMode {
+    /// Nobody, but for the token of the first start.
+    #[default]
+    Closed,
+    /// Whoever holds a registration token.
+    Token,
+    /// Everybody.
+    Open,
+}
+
+/// The cost of a password hash: Argon2id's parameters, and how many run at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PasswordHashCost {
+    /// Memory of one hash, in KiB.
+    pub memory_kib: u32,
+    /// Passes over the memory.
+    pub iterations: u32,
+    /// Lanes.
+    pub parallelism: u32,
+    /// Hashes that run at the same time; others wait.
+    pub at_once: usize,
+}
+
+impl Default for PasswordHashCost {
+    fn default() -> Self {
+        Self { memory_kib: 19_456, iterations: 2, parallelism: 1, at_once: 2 }
+    }
+}
+
+/// Sizes of profiles. Never switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProfileSizes {
+    /// The longest display name, in bytes.
+    pub display_name_max_bytes: usize,
+    /// The longest avatar URL, in bytes.
+    pub avatar_url_max_bytes: usize,
+}
+
+impl Default for ProfileSizes {
+    fn default() -> Self {
+        Self { display_name_max_bytes: 256, avatar_url_max_bytes: 1_000 }
+    }
+}
+
+/// Everything that the configuration decides about accounts.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The name of this server.
+    pub server_name: OwnedServerName,
+    /// Who may register.
+    pub registration: RegistrationMode,
+    /// The secret of `/_synapse/admin/v1/register`; none switches it off.
+    pub shared_secret: Option<String>,
+    /// Whether guests may register.
+    pub allow_guests: bool,
+    /// How long an access token lives if its client can refresh it. All others live until they are logged out.
+    pub access_token_lifetime: Duration,
+    /// How long a refresh token lives; none for ever.
+    pub refresh_token_lifetime: Option<Duration>,
+    /// Rates, bursts and whether they are enforced.
+    pub limits: Limits,
+    /// Sizes of profiles.
+    pub profile_sizes: ProfileSizes,
+    /// What a password hash costs.
+    pub password_hash: PasswordHashCost,
+}
+
+impl Options {
+    /// The defaults, for a server of this name.
+    pub fn new(server_name: OwnedServerName) -> Self {
+        Self {
+            server_name,
+            registration: RegistrationMode::default(),
+            shared_secret: None,
+            allow_guests: false,
+            access_token_lifetime: Duration::from_secs(5 * 60),
+            refresh_token_lifetime: None,
+            limits: Limits::default(),
+            profile_sizes: ProfileSizes::default(),
+            password_hash: PasswordHashCost::default(),
+        }
+    }
+}

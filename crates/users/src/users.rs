@@ -1,0 +1,304 @@
+//! The front of the crate.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use primitives::{Random, SharedClock, UserNid};
+use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, ServerName, UserId};
+use storage::{Batch, Storage};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    accounts::{Account, Accounts},
+    devices::Devices,
+    error::StoreError,
+    filters::Filters,
+    limits::RateLimits,
+    login::{LoggedIn, Login, LoginError, Logins},
+    options::Options,
+    passwords::{BadCost, Passwords},
+    profiles::Profiles,
+    push_rules,
+    register::{NewAccount, RegisterError, Registered, Registration},
+    registration_tokens::RegistrationTokens,
+    shared_secret::SharedSecret,
+    sightings::Sightings,
+    status::{AccountChanges, Administration, DeactivateError, PasswordChangeError},
+    tokens::{AuthError, IssuedTokens, Lifetimes, Requester, SharedClockHandle, Tokens},
+    transactions::Transactions,
+    uia::{Authorised, Interaction, Uia, UiaError},
+    wakeups::Wakeups,
+};
+
+/// How often the background work looks for something to do.
+const TICK: Duration = Duration::from_secs(30);
+
+/// Why the users cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The cost of password hashes cannot be worked with.
+    #[error(transparent)]
+    PasswordHash(#[from] BadCost),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+#[derive(Debug)]
+struct Parts {
+    clock: SharedClockHandle,
+    accounts: Arc<Accounts>,
+    changes: AccountChanges,
+    devices: Arc<Devices>,
+    filters: Filters,
+    limits: Arc<RateLimits>,
+    logins: Arc<Logins>,
+    profiles: Profiles,
+    registration: Arc<Registration>,
+    registration_tokens: Arc<RegistrationTokens>,
+    shared_secret: SharedSecret,
+    sightings: Arc<Sightings>,
+    tokens: Arc<Tokens>,
+    transactions: Transactions,
+    uia: Uia,
+    wakeups: Wakeups,
+}
+
+/// The users of this server. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Users(Arc<Parts>);
+
+impl Users {
+    /// The users in this store. On an empty one, makes the token of the first start.
+    pub async fn open(storage: Storage, clock: SharedClock, random: Random, options: Options) -> Result<Self, OpenError> {
+        let passwords = Passwords::new(options.password_hash, random.clone())?;
+        let accounts = Arc::new(Accounts::new(storage.clone(), options.server_name));
+        let limits = Arc::new(RateLimits::new(options.limits, &clock, &random));
+        let lifetimes = Lifetimes { access: options.access_token_lifetime, refresh: options.refresh_token_lifetime };
+        let tokens = Tokens::new(storage.clone(), clock.clone(), random.clone(), Arc::clone(&accounts), lifetimes);
+        let tokens = Arc::new(tokens);
+        let sightings = Arc::new(Sightings::new(storage.clone(), clock.clone()));
+        let transactions = Transactions::new(storage.clone(), clock.clone());
+        let devices = Arc::new(Devices::new(
+            storage.clone(),
+            clock.clone(),
+            random.clone(),
+            Arc::clone(&tokens),
+            Arc::clone(&sightings),
+            transactions.clone(),
+        ));
+        let registration_tokens =
+            Arc::new(RegistrationTokens::new(storage.clone(), clock.clone(), random.clone(), options.registration));
+        registration_tokens.prepare_first_start().await?;
+        let registration = Arc::new(Registration::new(
+            storage.clone(),
+            clock.clone(),
+            random.clone(),
+            Arc::clone(&accounts),
+            Arc::clone(&devices),
+            Arc::clone(&registration_tokens),
+            passwords.clone(),
+            (options.registration, options.allow_guests),
+        ));
+        let logins = Arc::new(Logins::new(
+            storage.clone(),
+            Arc::clone(&accounts),
+            Arc::clone(&devices),
+            Arc::clone(&tokens),
+            Arc::clone(&limits),
+            passwords.clone(),
+        ));
+        let changes =
+            AccountChanges::new(storage.clone(), Arc::clone(&accounts), Arc::clone(&devices), Arc::clone(&tokens), passwords);
+        Ok(Self(Arc::new(Parts {
+            shared_secret: SharedSecret::new(options.shared_secret, clock.clone(), random.clone(), Arc::clone(&registration)),
+            uia: Uia::new(clock.clone(), random, Arc::clone(&logins), Arc::clone(&registration_tokens)),
+            profiles: Profiles::new(storage.clone(), Arc::clone(&accounts), options.profile_sizes),
+            filters: Filters::new(storage),
+            clock: SharedClockHandle(clock),
+            wakeups: Wakeups::default(),
+            accounts,
+            changes,
+            devices,
+            limits,
+            logins,
+            registration,
+            registration_tokens,
+            sightings,
+            tokens,
+            transactions,
+        })))
+    }
+
+    /// The name of this server.
+    pub fn server_name(&self) -> &ServerName {
+        self.0.accounts.server_name()
+    }
+
+    /// Whether a user is one of this server's, registered or not.
+    pub fn is_local(&self, user_id: &UserId) -> bool {
+        self.0.accounts.is_local(user_id)
+    }
+
+    /// The number of a local account. None for users of other servers and for names that nobody has registered.
+    pub async fn nid(&self, user_id: &UserId) -> Result<Option<UserNid>, StoreError> {
+        self.0.accounts.nid(user_id).await
+    }
+
+    /// The user id of an account's number.
+    pub async fn user_id(&self, user: UserNid) -> Result<Option<OwnedUserId>, StoreError> {
+        self.0.accounts.user_id(user).await
+    }
+
+    /// An account.
+    pub async fn account(&self, user: UserNid) -> Result<Option<Account>, StoreError> {
+        self.0.accounts.get(user).await
+    }
+
+    /// Makes an account.
+    pub async fn register(&self, new: NewAccount) -> Result<Registered, RegisterError> {
+        self.0.registration.register(new).await
+    }
+
+    /// Registration: its flows, and which names are free.
+    pub fn registration(&self) -> &Registration {
+        &self.0.registration
+    }
+
+    /// Registration tokens.
+    pub fn registration_tokens(&self) -> &RegistrationTokens {
+        &self.0.registration_tokens
+    }
+
+    /// The token of the first start, until somebody has used it.
+    pub async fn first_start_token(&self) -> Result<Option<String>, StoreError> {
+        self.0.registration_tokens.first_start().await
+    }
+
+    /// Registration over the shared secret.
+    pub fn shared_secret(&self) -> &SharedSecret {
+        &self.0.shared_secret
+    }
+
+    /// Logs in by password. Counts towards the limits of the address and the account.
+    pub async fn login(&self, login: Login<'_>) -> Result<LoggedIn, LoginError> {
+        self.0.logins.log_in(login).await
+    }
+
+    /// Lets a request in by its access token; an empty one counts as missing.
+    pub async fn authenticate(&self, token: &str) -> Result<Requester, AuthError> {
+        self.0.tokens.authenticate(token).await
+    }
+
+    /// Lets a request in that logs out: a locked account may do that too.
+    pub async fn authenticate_to_log_out(&self, token: &str) -> Result<Requester, AuthError> {
+        self.0.tokens.authenticate_to_log_out(token).await
+    }
+
+    /// Renews the tokens of a session. The old ones stay valid until one of the new ones is used.
+    pub async fn refresh(&self, refresh_token: &str) -> Result<IssuedTokens, AuthError> {
+        self.0.tokens.refresh(refresh_token).await
+    }
+
+    /// Ends a session: the device goes with its tokens and all that hangs on it. Answers whether there was one.
+    pub async fn logout(&self, user: UserNid, device: &DeviceId) -> Result<bool, StoreError> {
+        Ok(!self.0.devices.delete(user, &[device.to_owned()]).await?.is_empty())
+    }
+
+    /// Ends all sessions of a user. Answers which devices there were.
+    pub async fn logout_all(&self, user: UserNid) -> Result<Vec<OwnedDeviceId>, StoreError> {
+        self.0.devices.delete_all(user, None).await
+    }
+
+    /// Takes a request through user-interactive authentication.
+    pub async fn interact(&self, interaction: Interaction<'_>) -> Result<Authorised, UiaError> {
+        self.0.uia.check(interaction).await
+    }
+
+    /// Changes what an account may do. Answers whether there is such an account.
+    pub async fn administer(&self, user: UserNid, change: Administration) -> Result<bool, StoreError> {
+        self.0.changes.administer(user, change).await
+    }
+
+    /// Gives an account another password. `log_out` ends all its sessions but, if given, that of one device. Answers which have ended.
+    pub async fn set_password(
+        &self,
+        user: UserNid,
+        password: &str,
+        log_out: Option<Option<&DeviceId>>,
+    ) -> Result<Vec<OwnedDeviceId>, PasswordChangeError> {
+        self.0.changes.set_password(user, password, log_out).await
+    }
+
+    /// Deactivates an account for ever, as far as this crate knows of it: its rooms are the caller's. The rider is written in the batch that
+    /// does it, so that the rest can be taken up after a restart. Answers which devices there were.
+    pub async fn deactivate(&self, user: UserNid, erase: bool, rider: &Batch) -> Result<Vec<OwnedDeviceId>, DeactivateError> {
+        self.0.changes.deactivate(user, erase, rider).await
+    }
+
+    /// Devices.
+    pub fn devices(&self) -> &Devices {
+        &self.0.devices
+    }
+
+    /// Notes when and from where a device was seen. Costs next to nothing; written in the background.
+    pub fn saw(&self, requester: &Requester, address: Option<IpAddr>, user_agent: Option<&str>) {
+        self.0.sightings.note(requester, address, user_agent);
+    }
+
+    /// Profiles.
+    pub fn profiles(&self) -> &Profiles {
+        &self.0.profiles
+    }
+
+    /// Stored filters.
+    pub fn filters(&self) -> &Filters {
+        &self.0.filters
+    }
+
+    /// Transaction ids.
+    pub fn transactions(&self) -> &Transactions {
+        &self.0.transactions
+    }
+
+    /// Rates.
+    pub fn limits(&self) -> &RateLimits {
+        &self.0.limits
+    }
+
+    /// Wake-ups of requests that wait.
+    pub fn wakeups(&self) -> &Wakeups {
+        &self.0.wakeups
+    }
+
+    /// A user's push rules: the `global` ruleset.
+    pub fn push_rules(&self, user_id: &UserId) -> serde_json::Map<String, serde_json::Value> {
+        push_rules::default_rules(user_id)
+    }
+
+    /// Sessions of user-interactive authentication that are held.
+    pub fn uia_sessions(&self) -> usize {
+        self.0.uia.held()
+    }
+
+    /// Does the background work that is due: writes sightings, drops what has expired. Idempotent.
+    pub async fn run_due(&self) -> Result<(), StoreError> {
+        self.0.limits.clean();
+        self.0.uia.clean();
+        self.0.sightings.flush().await?;
+        self.0.transactions.sweep().await
+    }
+
+    /// Does the background work until it is cancelled, and once more then. The owner spawns it on its tracker.
+    pub async fn run(&self, cancel: CancellationToken) {
+        loop {
+            let tick = self.0.clock.0.sleep(TICK);
+            let over = cancel.run_until_cancelled(tick).await.is_none();
+            if let Err(error) = self.run_due().await {
+                tracing::error!(%error, "background work of accounts failed");
+            }
+            if over {
+                return;
+            }
+        }
+    }
+}
