@@ -5,7 +5,7 @@ use quick_cache::sync::Cache;
 use ruma::{OwnedServerName, OwnedUserId, ServerName, UserId};
 use storage::{
     Batch, Storage, Text, View,
-    schema::users::{self as tables, AccountKind, AccountRow},
+    schema::users::{self as tables, AccountKind, AccountRow, Life},
 };
 
 use crate::error::{MAX_ATTEMPTS, Outcome, StoreError, outcome};
@@ -22,8 +22,8 @@ pub struct Account {
     pub user_nid: UserNid,
     /// May use the administration API.
     pub is_admin: bool,
-    /// Limited to the endpoints that the specification opens to guests.
-    pub is_guest: bool,
+    /// What kind of account it is. A guest is limited to the endpoints that the specification opens to guests.
+    pub kind: AccountKind,
     /// When it was registered.
     pub created: UnixMillis,
     /// Can log in by password.
@@ -52,7 +52,7 @@ pub enum Status {
 /// The status in an account's row: the strictest that applies.
 pub(crate) fn status(row: &AccountRow) -> Status {
     match row {
-        AccountRow { deactivated: true, .. } => Status::Deactivated,
+        AccountRow { life: Life::Deactivated | Life::Erased, .. } => Status::Deactivated,
         AccountRow { locked: true, .. } => Status::Locked,
         AccountRow { suspended: true, .. } => Status::Suspended,
         _ => Status::Active,
@@ -128,11 +128,11 @@ impl Accounts {
             user_id: self.id_of(&row.localpart),
             user_nid: user,
             is_admin: row.admin,
-            is_guest: row.kind == AccountKind::Guest,
+            kind: row.kind,
             created: row.created,
             has_password: row.password_hash.is_some(),
             status: status(&row),
-            erased: row.erased,
+            erased: row.life == Life::Erased,
             user_type: row.user_type,
         }))
     }
@@ -142,7 +142,12 @@ impl Accounts {
     }
 
     /// Changes an account's row. Answers whether there is one.
-    pub(crate) async fn change(&self, user: UserNid, rider: &Batch, change: impl Fn(&mut AccountRow)) -> Result<bool, StoreError> {
+    pub(crate) async fn change(
+        &self,
+        user: UserNid,
+        rider: &Batch,
+        change: impl Fn(&mut AccountRow),
+    ) -> Result<bool, StoreError> {
         for _ in 0..MAX_ATTEMPTS {
             let Some(row) = self.row(user).await? else { return Ok(false) };
             let mut changed = row.clone();

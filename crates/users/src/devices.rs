@@ -113,7 +113,9 @@ impl Devices {
     /// One device of a user.
     pub async fn get(&self, user: UserNid, device: &DeviceId) -> Result<Option<Device>, StoreError> {
         let view = self.storage.view();
-        let Some(row) = view.get::<tables::Devices>(&(user, Text::new(device.as_str()))).await? else { return Ok(None) };
+        let Some(row) = view.get::<tables::Devices>(&(user, Text::new(device.as_str()))).await? else {
+            return Ok(None);
+        };
         Ok(Some(self.device(&view, user, device.as_str().to_owned(), row).await?))
     }
 
@@ -160,7 +162,9 @@ impl Devices {
             }
             if let Outcome::Done(_) = outcome(self.storage.commit(batch).await)? {
                 self.tokens.forget(&ended);
-                deleted.iter().for_each(|device| self.sightings.forget(user, device));
+                for device in &deleted {
+                    self.sightings.forget(user, device);
+                }
                 return Ok(deleted);
             }
         }
@@ -265,7 +269,10 @@ mod tests {
         devices.rename(bob.user_nid, "A".into(), Some("phone")).await.expect("renamed");
         devices.rename(bob.user_nid, "A".into(), None).await.expect("left alone");
         let a = devices.get(bob.user_nid, "A".into()).await.expect("read").expect("there");
-        assert_eq!((a.display_name.as_deref(), a.created, a.last_seen), (Some("phone"), UnixMillis(1_700_000_000_000), None));
+        assert_eq!(
+            (a.display_name.as_deref(), a.created, a.last_seen),
+            (Some("phone"), UnixMillis(1_700_000_000_000), None)
+        );
         assert_eq!(devices.list(bob.user_nid).await.expect("read").len(), 2);
         assert!(devices.get(bob.user_nid, "B".into()).await.expect("read").is_none());
         assert!(matches!(devices.rename(bob.user_nid, "B".into(), None).await, Err(DeviceError::Unknown)));
@@ -279,7 +286,12 @@ mod tests {
         let bob = world.user("bob").await;
         let a = world.login("bob", "secret", device("A")).await.expect("logged in").session;
         let b = world.login("bob", "secret", device("B")).await.expect("logged in").session;
-        let key = |id: &str| TxnKey { user_nid: bob.user_nid, device_id: Some(id.into()), path: "p".to_owned(), txn_id: "t".to_owned() };
+        let key = |id: &str| TxnKey {
+            user_nid: bob.user_nid,
+            device_id: Some(id.into()),
+            path: "p".to_owned(),
+            txn_id: "t".to_owned(),
+        };
         for id in ["A", "C"] {
             world.storage.commit(world.users.transactions().record(&key(id), "$x")).await.expect("written");
         }
@@ -316,8 +328,10 @@ mod tests {
         for _ in 0..20 {
             world.login("bob", "secret", device("A")).await.expect("logged in");
             let ids = ["A".into()];
-            let (login, deleted) =
-                tokio::join!(world.login("bob", "secret", device("A")), world.users.devices().delete(bob.user_nid, &ids));
+            let (login, deleted) = tokio::join!(
+                world.login("bob", "secret", device("A")),
+                world.users.devices().delete(bob.user_nid, &ids)
+            );
             deleted.expect("deleted");
             let works = world.users.authenticate(&login.expect("logged in").session.tokens.access_token).await.is_ok();
             let there = world.users.devices().get(bob.user_nid, "A".into()).await.expect("read").is_some();

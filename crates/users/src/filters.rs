@@ -49,7 +49,10 @@ impl Filters {
         let view = self.storage.view();
         if view.get::<tables::Filters>(&(user, id)).await.map_err(StoreError::from)?.is_none() {
             let range = KeyRange::prefix(&(user,));
-            let page = view.scan::<tables::Filters>(&range, MAX_FILTERS, Direction::Forward).await.map_err(StoreError::from)?;
+            let page = view
+                .scan::<tables::Filters>(&range, MAX_FILTERS, Direction::Forward)
+                .await
+                .map_err(StoreError::from)?;
             if page.rows.len() >= MAX_FILTERS {
                 return Err(FilterError::TooMany);
             }
@@ -89,9 +92,11 @@ mod tests {
     async fn the_same_filter_has_the_same_id() {
         let world = World::new().await;
         let filters = world.users.filters();
-        let id = filters.store(UserNid(1), &filter(json!({"room": {}, "event_format": "client"}))).await.expect("stored");
+        let id =
+            filters.store(UserNid(1), &filter(json!({"room": {}, "event_format": "client"}))).await.expect("stored");
         insta::assert_snapshot!(id, @"vz3YlYtB1o0PaPdv");
-        let again = filters.store(UserNid(1), &filter(json!({"event_format": "client", "room": {}}))).await.expect("stored");
+        let again =
+            filters.store(UserNid(1), &filter(json!({"event_format": "client", "room": {}}))).await.expect("stored");
         assert_eq!(id, again);
         let stored = filters.get(UserNid(1), &id).await.expect("read");
         insta::assert_snapshot!(stored.expect("there"), @r#"{"event_format":"client","room":{}}"#);

@@ -12,7 +12,7 @@ use ruma::RoomId;
 const BUCKETS: u64 = 1 << 18;
 
 /// The longest a bucket takes to fill again: a rate of zero means this.
-const SLOWEST_REFILL: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+const SLOWEST_REFILL: Duration = Duration::from_hours(30 * 365 * 24);
 
 /// A rate and the burst that it allows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -283,7 +283,7 @@ mod tests {
             ..Limits::default()
         });
         assert!(limits.check(Limit::Messages(UserNid(1))).is_ok());
-        clock.advance(Duration::from_secs(365 * 24 * 3600));
+        clock.advance(Duration::from_hours(365 * 24));
         assert!(limits.check(Limit::Messages(UserNid(1))).is_err());
         assert!((0..1_000).all(|_| limits.check(Limit::JoinsLocal(UserNid(1))).is_ok()));
     }
@@ -305,9 +305,9 @@ mod tests {
     fn keys_are_forgotten_when_they_are_whole_again() {
         let clock = ManualClock::new(UnixMillis(0));
         let limit = KeyedLimit::new(Rate::new(1.0, 1), clock.clone(), &Random::seeded(4));
-        (0_u32..1_000).for_each(|key| drop(limit.check(&key.to_be_bytes())));
+        assert!((0_u32..100).all(|key| limit.check(&key.to_be_bytes()).is_ok()));
         let keys = || limit.limiter.as_ref().expect("limited").len();
-        assert!(keys() > 900);
+        assert_eq!(keys(), 100);
         clock.advance(Duration::from_secs(5));
         limit.clean();
         assert_eq!(keys(), 0);

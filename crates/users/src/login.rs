@@ -4,7 +4,10 @@ use std::{net::IpAddr, sync::Arc};
 
 use primitives::UserNid;
 use ruma::OwnedUserId;
-use storage::{Batch, Storage, schema::users::{self as tables, AccountRow}};
+use storage::{
+    Batch, Storage,
+    schema::users::{self as tables, AccountRow},
+};
 
 use crate::{
     accounts::{Accounts, Status, status},
@@ -147,7 +150,9 @@ impl Logins {
         let counted = match (&found, identifier) {
             (Some((_, row)), _) => row.localpart.clone(),
             (None, Identifier::User(typed)) => typed.to_ascii_lowercase(),
-            (None, Identifier::ThirdParty { address: other, .. } | Identifier::Phone { phone: other, .. }) => other.clone(),
+            (None, Identifier::ThirdParty { address: other, .. } | Identifier::Phone { phone: other, .. }) => {
+                other.clone()
+            }
         };
         self.limits.may_try_password(&counted)?;
         self.limits.check(Limit::LoginAccount(&counted))?;
@@ -214,7 +219,10 @@ mod tests {
             assert!(matches!(refused, Err(LoginError::BadCredentials)), "{nobody}");
         }
         for password in ["Secret", "", "secret "] {
-            assert!(matches!(world.login("bob", password, NewSession::default()).await, Err(LoginError::BadCredentials)));
+            assert!(matches!(
+                world.login("bob", password, NewSession::default()).await,
+                Err(LoginError::BadCredentials)
+            ));
         }
     }
 
@@ -225,7 +233,8 @@ mod tests {
         let email = Identifier::ThirdParty { medium: "email".to_owned(), address: "bob@example.org".to_owned() };
         let phone = Identifier::Phone { country: "GB".to_owned(), phone: "07700900001".to_owned() };
         for identifier in [email, phone] {
-            let login = Login { identifier: &identifier, password: "secret", session: NewSession::default(), address: None };
+            let login =
+                Login { identifier: &identifier, password: "secret", session: NewSession::default(), address: None };
             assert!(matches!(world.users.login(login).await, Err(LoginError::BadCredentials)));
         }
     }
@@ -288,7 +297,9 @@ mod tests {
         let from = |address: &'static str, user: &str, password: &'static str| {
             let (users, identifier) = (world.users.clone(), Identifier::User(user.to_owned()));
             let address = Some(address.parse().expect("an address"));
-            async move { users.login(Login { identifier: &identifier, password, session: NewSession::default(), address }).await }
+            async move {
+                users.login(Login { identifier: &identifier, password, session: NewSession::default(), address }).await
+            }
         };
         assert!(from("192.0.2.1", "bob", "secret").await.is_ok());
         assert!(from("192.0.2.1", "dora", "secret").await.is_ok());
@@ -296,9 +307,15 @@ mod tests {
         assert!(exceeded(from("192.0.2.1", "dora", "secret").await), "the address");
         assert!(world.login("bob", "secret", NewSession::default()).await.is_ok());
         assert!(world.login("BOB", "secret", NewSession::default()).await.is_ok());
-        assert!(exceeded(world.login("bob", "secret", NewSession::default()).await), "the account, however it is spelt");
+        assert!(
+            exceeded(world.login("bob", "secret", NewSession::default()).await),
+            "the account, however it is spelt"
+        );
         for _ in 0..2 {
-            assert!(matches!(world.login("carol", "wrong", NewSession::default()).await, Err(LoginError::BadCredentials)));
+            assert!(matches!(
+                world.login("carol", "wrong", NewSession::default()).await,
+                Err(LoginError::BadCredentials)
+            ));
         }
         assert!(exceeded(world.login("carol", "secret", NewSession::default()).await), "failures");
     }

@@ -83,7 +83,7 @@ impl Options {
             registration: RegistrationMode::default(),
             shared_secret: None,
             allow_guests: false,
-            access_token_lifetime: Duration::from_secs(5 * 60),
+            access_token_lifetime: Duration::from_mins(5),
             refresh_token_lifetime: None,
             limits: Limits::default(),
             profile_sizes: ProfileSizes::default(),

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use primitives::{StreamPosition, UserNid, canonical};
 use ruma::{CanonicalJsonObject, CanonicalJsonValue, UserId};
-use storage::{Batch, CommitError, Raw, Storage, schema::users as tables};
+use storage::{
+    Batch, CommitError, Raw, Storage,
+    schema::users::{self as tables, Life},
+};
 
 use crate::{
     accounts::Accounts,
@@ -84,7 +87,8 @@ pub fn check_field_name(name: &str) -> Result<(), ProfileError> {
         return Err(ProfileError::FieldNameTooLong);
     }
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
-    let namespaced = name.contains('.') && name.bytes().all(allowed) && name.starts_with(|first: char| first.is_ascii_lowercase());
+    let namespaced =
+        name.contains('.') && name.bytes().all(allowed) && name.starts_with(|first: char| first.is_ascii_lowercase());
     if namespaced || name == "displayname" || name == "avatar_url" { Ok(()) } else { Err(ProfileError::BadFieldName) }
 }
 
@@ -104,7 +108,7 @@ impl Profiles {
     /// The profile of a local user; empty if they have set nothing. None if there is no such local user, or no longer.
     pub async fn get(&self, user_id: &UserId) -> Result<Option<Profile>, StoreError> {
         let Some(user) = self.accounts.nid(user_id).await? else { return Ok(None) };
-        let deactivated = self.accounts.row(user).await?.is_none_or(|row| row.deactivated);
+        let deactivated = self.accounts.row(user).await?.is_none_or(|row| row.life != Life::Active);
         let (_, profile) = self.read(user).await?;
         Ok(Some(profile).filter(|profile| !deactivated || !profile.0.is_empty()))
     }
@@ -121,7 +125,13 @@ impl Profiles {
     /// Sets a field. The rider is written with it.
     ///
     /// An empty display name or avatar URL removes the field, as clients expect.
-    pub async fn set(&self, user: UserNid, name: &str, value: CanonicalJsonValue, rider: &Batch) -> Result<ProfileChange, ProfileError> {
+    pub async fn set(
+        &self,
+        user: UserNid,
+        name: &str,
+        value: CanonicalJsonValue,
+        rider: &Batch,
+    ) -> Result<ProfileChange, ProfileError> {
         check_field_name(name)?;
         let value = self.check_value(name, value)?;
         self.change(user, rider, |profile| match &value {
@@ -161,7 +171,8 @@ impl Profiles {
         change: impl Fn(&mut CanonicalJsonObject),
     ) -> Result<ProfileChange, ProfileError> {
         for _ in 0..MAX_ATTEMPTS {
-            let account = self.accounts.row(user).await?.filter(|row| !row.deactivated).ok_or(ProfileError::UnknownUser)?;
+            let account = self.accounts.row(user).await?.filter(|row| row.life == Life::Active);
+            let account = account.ok_or(ProfileError::UnknownUser)?;
             let (row, before) = self.read(user).await?;
             let mut after = before.clone();
             change(&mut after.0);
@@ -179,7 +190,9 @@ impl Profiles {
             let riders = batch.merge(rider.clone());
             match self.storage.commit(batch).await {
                 Ok(position) => return Ok(ProfileChange { before, after, position: Some(position) }),
-                Err(CommitError::Conflict(index)) if riders.contains(&index) => return Err(ProfileError::RiderConflict),
+                Err(CommitError::Conflict(index)) if riders.contains(&index) => {
+                    return Err(ProfileError::RiderConflict);
+                }
                 Err(CommitError::Conflict(_)) => {}
                 Err(error) => return Err(StoreError::Commit(error).into()),
             }

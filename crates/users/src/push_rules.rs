@@ -25,7 +25,8 @@ mod tests {
         let rules = default_rules(user_id!("@bob:hs1"));
         assert_eq!(rules["override"][0]["rule_id"], ".m.rule.master");
         assert_eq!(rules["override"][0]["enabled"], false);
-        let invite = rules["override"].as_array().expect("a list").iter().find(|r| r["rule_id"] == ".m.rule.invite_for_me");
+        let invite =
+            rules["override"].as_array().expect("a list").iter().find(|r| r["rule_id"] == ".m.rule.invite_for_me");
         assert!(invite.expect("there").to_string().contains("@bob:hs1"));
         let lengths: Vec<_> = KINDS.iter().map(|kind| rules[*kind].as_array().expect("a list").len()).collect();
         assert!(lengths[0] > 5 && lengths[4] > 3, "{lengths:?}");

@@ -8,7 +8,7 @@ use storage::{
     Batch, CommitError, Raw, Storage, Text, View,
     schema::{
         meta::Counters,
-        users::{self as tables, AccountKind, AccountRow},
+        users::{self as tables, AccountKind, AccountRow, Life},
     },
 };
 
@@ -213,7 +213,8 @@ impl Registration {
             _ => None,
         };
         // A guest's device is the server's choice (specification, `POST /register`).
-        let session = new.session.map(|session| NewSession { device_id: session.device_id.filter(|_| !guest), ..session });
+        let session =
+            new.session.map(|session| NewSession { device_id: session.device_id.filter(|_| !guest), ..session });
         Ok(Draft { kind, admin, user_type, password_hash, token, display_name: new.display_name, session })
     }
 
@@ -252,8 +253,7 @@ impl Registration {
             admin,
             created: self.clock.0.now(),
             password_hash: draft.password_hash.clone(),
-            deactivated: false,
-            erased: false,
+            life: Life::Active,
             locked: false,
             suspended: false,
             user_type: draft.user_type.clone(),
@@ -297,7 +297,9 @@ mod tests {
         let operation = Operation::new("register", &[]);
         let interaction = Interaction { requester: None, operation, flows, auth: Some(&auth), address: None };
         match users.interact(interaction).await {
-            Ok(authorised) => users.register(NewAccount { authority: Authority::Interactive(authorised), ..account(name) }).await,
+            Ok(authorised) => {
+                users.register(NewAccount { authority: Authority::Interactive(authorised), ..account(name) }).await
+            }
             Err(UiaError::Challenge(_)) => Err(RegisterError::InvalidToken),
             Err(other) => panic!("{other}"),
         }
@@ -432,7 +434,8 @@ mod tests {
         assert!(!tokens.is_valid("short").await.expect("read"));
         assert!(tokens.create(Some("short"), None, None).await.is_err());
         assert!(tokens.create(Some("sh rt"), None, None).await.is_err());
-        let listed: Vec<_> = tokens.list(None, 10).await.expect("read").into_iter().map(|t| (t.token, t.used)).collect();
+        let listed: Vec<_> =
+            tokens.list(None, 10).await.expect("read").into_iter().map(|t| (t.token, t.used)).collect();
         assert_eq!(listed, [("short".to_owned(), 0), ("twice".to_owned(), 2)]);
         assert_eq!(tokens.list(Some("short"), 10).await.expect("read").len(), 1);
         assert!(tokens.delete("short").await.expect("deleted"));

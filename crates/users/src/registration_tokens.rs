@@ -121,7 +121,9 @@ impl RegistrationTokens {
             Valid::Ordinary(row) => {
                 let key = (Text::new(token),);
                 let used = RegistrationTokenRow { used: row.used.saturating_add(1), ..row.clone() };
-                batch.assert_equals::<tables::RegistrationTokens>(&key, row).put::<tables::RegistrationTokens>(&key, &used);
+                batch
+                    .assert_equals::<tables::RegistrationTokens>(&key, row)
+                    .put::<tables::RegistrationTokens>(&key, &used);
             }
         }
     }

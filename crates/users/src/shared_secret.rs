@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How long a nonce is good.
-const LIFETIME: Duration = Duration::from_secs(60);
+const LIFETIME: Duration = Duration::from_mins(1);
 /// The bytes of a nonce: 16 random ones, 8 of the time it ends, 16 of a MAC over both.
 const NONCE_BYTES: usize = 40;
 
@@ -79,7 +79,12 @@ pub struct SharedSecret {
 }
 
 impl SharedSecret {
-    pub(crate) fn new(secret: Option<String>, clock: SharedClock, random: Random, registration: Arc<Registration>) -> Self {
+    pub(crate) fn new(
+        secret: Option<String>,
+        clock: SharedClock,
+        random: Random,
+        registration: Arc<Registration>,
+    ) -> Self {
         let (clock, nonce_key, used) = (SharedClockHandle(clock), random.bytes(), Mutex::default());
         Self { secret: secret.filter(|secret| !secret.is_empty()), clock, random, nonce_key, registration, used }
     }
@@ -158,7 +163,8 @@ fn expected_mac(secret: &str, request: &SharedSecretRequest) -> Hmac<Sha1> {
 }
 
 fn decode_hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
+    let digits: Vec<u8> =
+        text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
     let (pairs, rest) = digits.as_chunks::<2>();
     rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
 }
@@ -189,7 +195,8 @@ mod tests {
 
     fn sign(request: &mut SharedSecretRequest, secret: &str) {
         let mac = expected_mac(secret, request).finalize().into_bytes();
-        request.mac = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = mac.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        request.mac = digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect();
     }
 
     #[test]
@@ -234,12 +241,15 @@ mod tests {
         let world = World::new().await;
         let shared = world.users.shared_secret();
         let nonce = shared.nonce().expect("enabled");
-        let promoted = SharedSecretRequest { admin: true, ..{
-            let mut plain = request(&nonce, "bob", "shared");
-            plain.admin = false;
-            sign(&mut plain, "shared");
-            plain
-        } };
+        let promoted = SharedSecretRequest {
+            admin: true,
+            ..{
+                let mut plain = request(&nonce, "bob", "shared");
+                plain.admin = false;
+                sign(&mut plain, "shared");
+                plain
+            }
+        };
         let garbled = SharedSecretRequest { mac: "xyz".to_owned(), ..request(&nonce, "bob", "shared") };
         for bad in [request(&nonce, "bob", "other"), promoted, garbled] {
             assert!(matches!(shared.register(bad).await, Err(SharedSecretError::BadMac)));
@@ -248,7 +258,10 @@ mod tests {
         assert!(matches!(zero, Err(SharedSecretError::BadUsername)));
         assert!(shared.register(request(&nonce, "bob", "shared")).await.is_ok());
         let symbols = shared.register(request(&shared.nonce().expect("enabled"), "us,er", "shared")).await;
-        assert!(matches!(symbols, Err(SharedSecretError::Register(RegisterError::InvalidUsername(NameError::Characters)))));
+        assert!(matches!(
+            symbols,
+            Err(SharedSecretError::Register(RegisterError::InvalidUsername(NameError::Characters)))
+        ));
     }
 
     #[tokio::test]

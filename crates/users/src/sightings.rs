@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A device is noted at most this often.
-const GRAIN: Duration = Duration::from_secs(5 * 60);
+const GRAIN: Duration = Duration::from_mins(5);
 /// Access tokens whose last note is remembered.
 const REMEMBERED: usize = 20_000;
 /// Devices that wait to be written; more are not noted until they are.
@@ -125,12 +125,14 @@ mod tests {
         let bob = world.user("bob").await;
         let tokens = world.login("bob", "secret", device("A")).await.expect("logged in").session.tokens;
         let requester = world.users.authenticate(&tokens.access_token).await.expect("let in");
-        let saw = |address: &str| world.users.saw(&requester, Some(address.parse().expect("an address")), Some("Agent"));
+        let saw =
+            |address: &str| world.users.saw(&requester, Some(address.parse().expect("an address")), Some("Agent"));
         let before = world.storage.position();
         saw("192.0.2.1");
         saw("192.0.2.2");
         assert_eq!(world.storage.position(), before);
-        let seen = async || world.users.devices().get(bob.user_nid, "A".into()).await.expect("read").expect("there").last_seen;
+        let seen =
+            async || world.users.devices().get(bob.user_nid, "A".into()).await.expect("read").expect("there").last_seen;
         let first = Sighting {
             seen: UnixMillis(1_700_000_000_000),
             address: Some("192.0.2.1".to_owned()),
@@ -158,7 +160,8 @@ mod tests {
         world.pass(300);
         world.users.saw(&requester, None, None);
         world.users.run_due().await.expect("written");
-        let row = world.storage.view().get::<tables::DeviceSightings>(&(bob.user_nid, Text::new("A"))).await.expect("read");
+        let row =
+            world.storage.view().get::<tables::DeviceSightings>(&(bob.user_nid, Text::new("A"))).await.expect("read");
         assert_eq!(row, None);
     }
 }

@@ -6,7 +6,7 @@ use primitives::UserNid;
 use ruma::{DeviceId, OwnedDeviceId};
 use storage::{
     Batch, CommitError, Storage,
-    schema::users::{self as tables, AccountRow},
+    schema::users::{self as tables, AccountRow, Life},
 };
 
 use crate::{
@@ -27,6 +27,17 @@ pub enum Administration {
     Locked(bool),
     /// Suspended or not.
     Suspended(bool),
+}
+
+/// Whose sessions end when the password changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogOut<'a> {
+    /// No session ends.
+    Nobody,
+    /// All but that of one device, the one that asks.
+    Others(&'a DeviceId),
+    /// All.
+    Everybody,
 }
 
 /// Why a password is not changed.
@@ -90,31 +101,37 @@ impl AccountChanges {
         Ok(changed)
     }
 
-    /// Gives an account another password. `log_out` ends all its sessions but, if given, that of one device. Answers which have ended.
+    /// Gives an account another password. Answers which sessions have ended with it.
     pub(crate) async fn set_password(
         &self,
         user: UserNid,
         password: &str,
-        log_out: Option<Option<&DeviceId>>,
+        log_out: LogOut<'_>,
     ) -> Result<Vec<OwnedDeviceId>, PasswordChangeError> {
         let hash = self.passwords.hash(password).await?;
-        if self.accounts.row(user).await?.is_none_or(|row| row.deactivated) {
+        if self.accounts.row(user).await?.is_none_or(|row| row.life != Life::Active) {
             return Err(PasswordChangeError::UnknownUser);
         }
         // A deactivated account stays without a password, whoever is faster.
-        let set = |row: &mut AccountRow| row.password_hash = Some(hash.clone()).filter(|_| !row.deactivated);
+        let set = |row: &mut AccountRow| row.password_hash = Some(hash.clone()).filter(|_| row.life == Life::Active);
         if !self.accounts.change(user, &Batch::new(), set).await? {
             return Err(PasswordChangeError::UnknownUser);
         }
         match log_out {
-            Some(keep) => Ok(self.devices.delete_all(user, keep).await?),
-            None => Ok(Vec::new()),
+            LogOut::Nobody => Ok(Vec::new()),
+            LogOut::Others(keep) => Ok(self.devices.delete_all(user, Some(keep)).await?),
+            LogOut::Everybody => Ok(self.devices.delete_all(user, None).await?),
         }
     }
 
     /// Deactivates an account for ever. The rider is written in the batch that does it; sessions, filters and, if the user is to be erased, the
     /// profile go after it. Doing it again does what was left undone. Answers which devices there were.
-    pub(crate) async fn deactivate(&self, user: UserNid, erase: bool, rider: &Batch) -> Result<Vec<OwnedDeviceId>, DeactivateError> {
+    pub(crate) async fn deactivate(
+        &self,
+        user: UserNid,
+        erase: bool,
+        rider: &Batch,
+    ) -> Result<Vec<OwnedDeviceId>, DeactivateError> {
         self.mark_deactivated(user, erase, rider).await?;
         let devices = self.devices.delete_all(user, None).await?;
         let mut batch = Batch::new();
@@ -130,14 +147,16 @@ impl AccountChanges {
         for _ in 0..MAX_ATTEMPTS {
             let Some(row) = self.accounts.row(user).await? else { return Err(DeactivateError::UnknownUser) };
             let mut changed = row.clone();
-            (changed.deactivated, changed.password_hash) = (true, None);
-            changed.erased |= erase;
+            changed.life = row.life.max(if erase { Life::Erased } else { Life::Deactivated });
+            changed.password_hash = None;
             let mut batch = Batch::new();
             batch.assert_equals::<tables::Accounts>(&(user,), &row).put::<tables::Accounts>(&(user,), &changed);
             let riders = batch.merge(rider.clone());
             match self.storage.commit(batch).await {
                 Ok(_) => return Ok(()),
-                Err(CommitError::Conflict(index)) if riders.contains(&index) => return Err(DeactivateError::RiderConflict),
+                Err(CommitError::Conflict(index)) if riders.contains(&index) => {
+                    return Err(DeactivateError::RiderConflict);
+                }
                 Err(CommitError::Conflict(_)) => {}
                 Err(error) => return Err(StoreError::Commit(error).into()),
             }
@@ -163,9 +182,9 @@ mod tests {
         let bob = world.user("bob").await;
         let own = bob.session.as_ref().expect("a session").device_id.clone();
         let other = world.login("bob", "secret", device("A")).await.expect("logged in").session.tokens;
-        world.users.set_password(bob.user_nid, "second", None).await.expect("set");
+        world.users.set_password(bob.user_nid, "second", LogOut::Nobody).await.expect("set");
         assert!(world.users.authenticate(&other.access_token).await.is_ok());
-        let ended = world.users.set_password(bob.user_nid, "third", Some(Some(&own))).await.expect("set");
+        let ended = world.users.set_password(bob.user_nid, "third", LogOut::Others(&own)).await.expect("set");
         assert_eq!(ended, ["A"]);
         assert!(world.users.authenticate(&other.access_token).await.is_err());
         assert!(world.users.authenticate(&token(&bob)).await.is_ok());
@@ -173,9 +192,9 @@ mod tests {
             assert!(matches!(world.login("bob", old, NewSession::default()).await, Err(LoginError::BadCredentials)));
         }
         assert!(world.login("bob", "third", NewSession::default()).await.is_ok());
-        let empty = world.users.set_password(bob.user_nid, "", None).await;
+        let empty = world.users.set_password(bob.user_nid, "", LogOut::Nobody).await;
         assert!(matches!(empty, Err(PasswordChangeError::Password(PasswordError::Empty))));
-        let nobody = world.users.set_password(UserNid(99), "x", None).await;
+        let nobody = world.users.set_password(UserNid(99), "x", LogOut::Nobody).await;
         assert!(matches!(nobody, Err(PasswordChangeError::UnknownUser)));
     }
 
@@ -185,7 +204,8 @@ mod tests {
         let bob = world.user("bob").await;
         let name = serde_json::from_value(json!("Bob")).expect("canonical");
         world.users.profiles().set(bob.user_nid, "displayname", name, &Batch::new()).await.expect("set");
-        let filter = world.users.filters().store(bob.user_nid, &ruma::CanonicalJsonObject::new()).await.expect("stored");
+        let filter =
+            world.users.filters().store(bob.user_nid, &ruma::CanonicalJsonObject::new()).await.expect("stored");
         assert!(world.users.authenticate(&token(&bob)).await.is_ok());
         let mut rider = Batch::new();
         let key = (Text::new("job"),);
@@ -199,7 +219,7 @@ mod tests {
         assert_eq!((bobs.status, bobs.has_password, bobs.erased), (Status::Deactivated, false, true));
         assert_eq!(world.users.profiles().get(&bob.user_id).await.expect("read"), None);
         assert_eq!(world.users.filters().get(bob.user_nid, &filter).await.expect("read"), None);
-        let password = world.users.set_password(bob.user_nid, "new", None).await;
+        let password = world.users.set_password(bob.user_nid, "new", LogOut::Nobody).await;
         assert!(matches!(password, Err(PasswordChangeError::UnknownUser)));
         let again = world.users.deactivate(bob.user_nid, false, &rider).await;
         assert!(matches!(again, Err(DeactivateError::RiderConflict)));

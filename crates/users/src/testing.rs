@@ -7,8 +7,8 @@ use ruma::owned_server_name;
 use storage::Storage;
 
 use crate::{
-    Authority, Identifier, Limits, LoggedIn, Login, LoginError, NewAccount, NewSession, Options, PasswordHashCost, Registered,
-    RegistrationMode, Users,
+    Authority, Identifier, Limits, LoggedIn, Login, LoginError, NewAccount, NewSession, Options, PasswordHashCost,
+    Registered, RegistrationMode, Users,
 };
 
 /// A server's users on a store in memory, with a clock that stands still.

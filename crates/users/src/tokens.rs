@@ -129,13 +129,25 @@ fn hash(token: &str) -> [u8; 32] {
 }
 
 impl Tokens {
-    pub(crate) fn new(storage: Storage, clock: SharedClock, random: Random, accounts: Arc<Accounts>, lifetimes: Lifetimes) -> Self {
+    pub(crate) fn new(
+        storage: Storage,
+        clock: SharedClock,
+        random: Random,
+        accounts: Arc<Accounts>,
+        lifetimes: Lifetimes,
+    ) -> Self {
         let (clock, known) = (SharedClockHandle(clock), Cache::new(CACHED_TOKENS));
         Self { storage, clock, random, accounts, lifetimes, known, revocations: Mutex::new(0) }
     }
 
     /// Makes tokens for a device: their rows go into the batch, the pair belongs into the device's row.
-    pub(crate) fn issue(&self, batch: &mut Batch, user: UserNid, device: &str, refreshable: bool) -> (TokenPair, IssuedTokens) {
+    pub(crate) fn issue(
+        &self,
+        batch: &mut Batch,
+        user: UserNid,
+        device: &str,
+        refreshable: bool,
+    ) -> (TokenPair, IssuedTokens) {
         let now = self.clock.0.now();
         let access_token = format!("{ACCESS_PREFIX}{}", self.random.token::<32>());
         let refresh_token = refreshable.then(|| format!("{REFRESH_PREFIX}{}", self.random.token::<32>()));
@@ -146,7 +158,10 @@ impl Tokens {
         batch.put::<tables::AccessTokens>(&(pair.access,), &row);
         if let Some(refresh) = pair.refresh {
             let expires = self.lifetimes.refresh.map(|span| now.plus(span));
-            batch.put::<tables::RefreshTokens>(&(refresh,), &RefreshTokenRow { user, device: device.to_owned(), expires });
+            batch.put::<tables::RefreshTokens>(
+                &(refresh,),
+                &RefreshTokenRow { user, device: device.to_owned(), expires },
+            );
         }
         (pair, IssuedTokens { access_token, refresh_token, expires_in })
     }
@@ -373,7 +388,7 @@ mod tests {
         let world = World::new().await;
         world.user("bob").await;
         let old = world.login("bob", "secret", refreshable("DEV")).await.expect("logged in").session.tokens;
-        assert_eq!(old.expires_in, Some(Duration::from_secs(300)));
+        assert_eq!(old.expires_in, Some(Duration::from_mins(5)));
         assert_eq!(soft_logout(&world.users, &old.access_token).await, None);
         world.pass(300);
         assert_eq!(soft_logout(&world.users, &old.access_token).await, Some(true));
@@ -396,7 +411,11 @@ mod tests {
         let new = world.users.refresh(old_refresh).await.expect("refreshed again");
         assert_eq!(soft_logout(&world.users, &lost.access_token).await, Some(false), "its place was taken");
         assert_eq!(soft_logout(&world.users, &old.access_token).await, None);
-        let newer = world.users.refresh(new.refresh_token.as_deref().expect("given")).await.expect("the refresh token counts as use");
+        let newer = world
+            .users
+            .refresh(new.refresh_token.as_deref().expect("given"))
+            .await
+            .expect("the refresh token counts as use");
         assert_eq!(soft_logout(&world.users, &old.access_token).await, Some(false));
         assert!(world.users.refresh(old_refresh).await.is_err());
         assert_eq!(soft_logout(&world.users, &newer.access_token).await, None);
@@ -411,13 +430,14 @@ mod tests {
         let refresh = old.refresh_token.as_deref().expect("asked for");
         let (a, b) = tokio::join!(world.users.refresh(refresh), world.users.refresh(refresh));
         let (a, b) = (a.expect("refreshed"), b.expect("refreshed"));
-        let works = [soft_logout(&world.users, &a.access_token).await, soft_logout(&world.users, &b.access_token).await];
+        let works =
+            [soft_logout(&world.users, &a.access_token).await, soft_logout(&world.users, &b.access_token).await];
         assert_eq!(works.iter().filter(|refused| refused.is_none()).count(), 1);
     }
 
     #[tokio::test]
     async fn a_refresh_token_may_end_too() {
-        let world = World::with(Options { refresh_token_lifetime: Some(Duration::from_secs(600)), ..options() }).await;
+        let world = World::with(Options { refresh_token_lifetime: Some(Duration::from_mins(10)), ..options() }).await;
         world.user("bob").await;
         let old = world.login("bob", "secret", refreshable("DEV")).await.expect("logged in").session.tokens;
         world.pass(600);
@@ -477,7 +497,11 @@ mod tests {
 
     #[test]
     fn issued_tokens_are_never_shown() {
-        let tokens = IssuedTokens { access_token: "sua_a".to_owned(), refresh_token: Some("sur_b".to_owned()), expires_in: None };
+        let tokens = IssuedTokens {
+            access_token: "sua_a".to_owned(),
+            refresh_token: Some("sur_b".to_owned()),
+            expires_in: None,
+        };
         insta::assert_snapshot!(format!("{tokens:?}"), @"IssuedTokens { expires_in: None, .. }");
     }
 }

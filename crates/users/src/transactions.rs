@@ -14,7 +14,7 @@ use storage::{
 use crate::{error::StoreError, tokens::SharedClockHandle};
 
 /// A transaction id is remembered for at least this long, and for less than twice as long.
-pub const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+pub const REMEMBERED: Duration = Duration::from_hours(24);
 
 /// Days that one sweep drops at most.
 const MAX_DAYS_A_SWEEP: usize = 16;
@@ -150,7 +150,14 @@ mod tests {
         }
         let rows = async || {
             let range = KeyRange::prefix(&());
-            world.storage.view().scan::<tables::Transactions>(&range, 100, Direction::Forward).await.expect("read").rows.len()
+            world
+                .storage
+                .view()
+                .scan::<tables::Transactions>(&range, 100, Direction::Forward)
+                .await
+                .expect("read")
+                .rows
+                .len()
         };
         assert_eq!(rows().await, 40);
         assert!(transactions.lookup(&key("p", "39")).await.expect("read").is_some());

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long a session lasts from its first request.
-const LIFETIME: Duration = Duration::from_secs(15 * 60);
+const LIFETIME: Duration = Duration::from_mins(15);
 /// Sessions of one user at the same time; the oldest goes.
 const MAX_PER_USER: usize = 20;
 /// Sessions at the same time of those who are not logged in.
@@ -238,21 +238,31 @@ pub(crate) struct Uia {
 }
 
 impl Uia {
-    pub(crate) fn new(clock: SharedClock, random: Random, logins: Arc<Logins>, registration_tokens: Arc<RegistrationTokens>) -> Self {
+    pub(crate) fn new(
+        clock: SharedClock,
+        random: Random,
+        logins: Arc<Logins>,
+        registration_tokens: Arc<RegistrationTokens>,
+    ) -> Self {
         Self { clock: SharedClockHandle(clock), random, logins, registration_tokens, sessions: Mutex::default() }
     }
 
     /// Takes a request as far as its `auth` goes. Success means that a flow is complete; the session is over then.
     pub(crate) async fn check(&self, interaction: Interaction<'_>) -> Result<Authorised, UiaError> {
         let Interaction { requester, operation, flows, auth, address } = interaction;
-        let owner = Owner { user: requester.map(|r| r.user_nid), device: requester.and_then(|r| r.device_id.clone()), operation };
+        let owner = Owner {
+            user: requester.map(|r| r.user_nid),
+            device: requester.and_then(|r| r.device_id.clone()),
+            operation,
+        };
         let id = self.session(&owner, auth.and_then(|auth| auth.session.as_deref()))?;
         let mut error = None;
         if let Some(auth) = auth
             && let Some(kind) = &auth.stage
         {
             let completed = self.completed(&id);
-            let stage = Stage::parse(kind).filter(|stage| is_next(&flows, &completed, *stage) || completed.contains(stage));
+            let stage =
+                Stage::parse(kind).filter(|stage| is_next(&flows, &completed, *stage) || completed.contains(stage));
             match stage {
                 Some(stage) if completed.contains(&stage) => {}
                 Some(stage) => match self.attempt(stage, requester, auth, address).await? {
@@ -299,7 +309,8 @@ impl Uia {
     fn finish(&self, id: &str, flows: Vec<Flow>, error: Option<StageError>) -> Result<Authorised, UiaError> {
         let mut sessions = self.sessions.lock();
         let completed = sessions.by_id.get(id).map(|session| session.completed.clone()).unwrap_or_default();
-        if error.is_none() && flows.iter().any(|flow| *flow == completed)
+        if error.is_none()
+            && flows.contains(&completed)
             && let Some(session) = sessions.by_id.remove(id)
         {
             return Ok(Authorised { registration_token: session.registration_token });
@@ -333,7 +344,9 @@ impl Uia {
     ) -> Result<Result<(), StageError>, UiaError> {
         let Some(password) = &auth.password else { return Ok(Err(StageError::Missing("password"))) };
         let own = || requester.map(|requester| Identifier::User(requester.user_id.to_string()));
-        let Some(identifier) = auth.identifier.clone().or_else(own) else { return Ok(Err(StageError::Missing("identifier"))) };
+        let Some(identifier) = auth.identifier.clone().or_else(own) else {
+            return Ok(Err(StageError::Missing("identifier")));
+        };
         if let Some(requester) = requester {
             let named = self.logins.find(&identifier).await?;
             if named.is_some_and(|(user, _)| user != requester.user_nid) {
@@ -421,7 +434,8 @@ mod tests {
         let bob = requester(&world, "bob").await;
         let first = challenge(check(&world, Some(&bob), "delete", BY_PASSWORD, None).await);
         assert_eq!((first.completed.as_slice(), first.error), (&[][..], None));
-        let wrong = check(&world, Some(&bob), "delete", BY_PASSWORD, Some(&password("wrong", Some(&first.session)))).await;
+        let wrong =
+            check(&world, Some(&bob), "delete", BY_PASSWORD, Some(&password("wrong", Some(&first.session)))).await;
         let wrong = challenge(wrong);
         assert_eq!((wrong.session.as_str(), wrong.error), (first.session.as_str(), Some(StageError::WrongPassword)));
         let right = password("secret", Some(&first.session));
@@ -463,7 +477,10 @@ mod tests {
         requester(&world, "carol").await;
         for pass in ["secret", "wrong"] {
             let auth = AuthData { identifier: Some(Identifier::User("@carol:hs1".to_owned())), ..password(pass, None) };
-            assert!(matches!(check(&world, Some(&bob), "delete", BY_PASSWORD, Some(&auth)).await, Err(UiaError::OtherUser)));
+            assert!(matches!(
+                check(&world, Some(&bob), "delete", BY_PASSWORD, Some(&auth)).await,
+                Err(UiaError::OtherUser)
+            ));
         }
         let nobody = AuthData { identifier: Some(Identifier::User("nobody".to_owned())), ..password("secret", None) };
         let refused = challenge(check(&world, Some(&bob), "delete", BY_PASSWORD, Some(&nobody)).await);
@@ -489,10 +506,14 @@ mod tests {
     async fn what_is_missing_or_unknown_is_said() {
         let world = World::new().await;
         let bob = requester(&world, "bob").await;
-        let error = async |auth: AuthData| challenge(check(&world, Some(&bob), "x", BY_PASSWORD, Some(&auth)).await).error;
+        let error =
+            async |auth: AuthData| challenge(check(&world, Some(&bob), "x", BY_PASSWORD, Some(&auth)).await).error;
         let without = AuthData { password: None, ..password("", None) };
         assert_eq!(error(without).await, Some(StageError::Missing("password")));
-        assert_eq!(error(AuthData { stage: Some("m.login.recaptcha".to_owned()), ..dummy(None) }).await, Some(StageError::NotOffered));
+        assert_eq!(
+            error(AuthData { stage: Some("m.login.recaptcha".to_owned()), ..dummy(None) }).await,
+            Some(StageError::NotOffered)
+        );
         assert_eq!(error(dummy(None)).await, Some(StageError::NotOffered));
         assert_eq!(error(AuthData::default()).await, None);
         let anonymous = challenge(check(&world, None, "x", BY_PASSWORD, Some(&password("secret", None))).await);
@@ -538,7 +559,11 @@ mod tests {
 
     #[tokio::test]
     async fn guessing_passwords_here_counts_as_at_login() {
-        let limits = Limits { failed_logins_per_account: Rate::new(0.01, 1), logins_per_account: Rate::new(1.0, 99), ..Limits::default() };
+        let limits = Limits {
+            failed_logins_per_account: Rate::new(0.01, 1),
+            logins_per_account: Rate::new(1.0, 99),
+            ..Limits::default()
+        };
         let world = World::with(Options { limits, ..options() }).await;
         let bob = requester(&world, "bob").await;
         for _ in 0..2 {

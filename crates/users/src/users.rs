@@ -22,7 +22,7 @@ use crate::{
     registration_tokens::RegistrationTokens,
     shared_secret::SharedSecret,
     sightings::Sightings,
-    status::{AccountChanges, Administration, DeactivateError, PasswordChangeError},
+    status::{AccountChanges, Administration, DeactivateError, LogOut, PasswordChangeError},
     tokens::{AuthError, IssuedTokens, Lifetimes, Requester, SharedClockHandle, Tokens},
     transactions::Transactions,
     uia::{Authorised, Interaction, Uia, UiaError},
@@ -69,7 +69,12 @@ pub struct Users(Arc<Parts>);
 
 impl Users {
     /// The users in this store. On an empty one, makes the token of the first start.
-    pub async fn open(storage: Storage, clock: SharedClock, random: Random, options: Options) -> Result<Self, OpenError> {
+    pub async fn open(
+        storage: Storage,
+        clock: SharedClock,
+        random: Random,
+        options: Options,
+    ) -> Result<Self, OpenError> {
         let passwords = Passwords::new(options.password_hash, random.clone())?;
         let accounts = Arc::new(Accounts::new(storage.clone(), options.server_name));
         let limits = Arc::new(RateLimits::new(options.limits, &clock, &random));
@@ -107,10 +112,20 @@ impl Users {
             Arc::clone(&limits),
             passwords.clone(),
         ));
-        let changes =
-            AccountChanges::new(storage.clone(), Arc::clone(&accounts), Arc::clone(&devices), Arc::clone(&tokens), passwords);
+        let changes = AccountChanges::new(
+            storage.clone(),
+            Arc::clone(&accounts),
+            Arc::clone(&devices),
+            Arc::clone(&tokens),
+            passwords,
+        );
         Ok(Self(Arc::new(Parts {
-            shared_secret: SharedSecret::new(options.shared_secret, clock.clone(), random.clone(), Arc::clone(&registration)),
+            shared_secret: SharedSecret::new(
+                options.shared_secret,
+                clock.clone(),
+                random.clone(),
+                Arc::clone(&registration),
+            ),
             uia: Uia::new(clock.clone(), random, Arc::clone(&logins), Arc::clone(&registration_tokens)),
             profiles: Profiles::new(storage.clone(), Arc::clone(&accounts), options.profile_sizes),
             filters: Filters::new(storage),
@@ -219,19 +234,24 @@ impl Users {
         self.0.changes.administer(user, change).await
     }
 
-    /// Gives an account another password. `log_out` ends all its sessions but, if given, that of one device. Answers which have ended.
+    /// Gives an account another password. Answers which sessions have ended with it.
     pub async fn set_password(
         &self,
         user: UserNid,
         password: &str,
-        log_out: Option<Option<&DeviceId>>,
+        log_out: LogOut<'_>,
     ) -> Result<Vec<OwnedDeviceId>, PasswordChangeError> {
         self.0.changes.set_password(user, password, log_out).await
     }
 
     /// Deactivates an account for ever, as far as this crate knows of it: its rooms are the caller's. The rider is written in the batch that
     /// does it, so that the rest can be taken up after a restart. Answers which devices there were.
-    pub async fn deactivate(&self, user: UserNid, erase: bool, rider: &Batch) -> Result<Vec<OwnedDeviceId>, DeactivateError> {
+    pub async fn deactivate(
+        &self,
+        user: UserNid,
+        erase: bool,
+        rider: &Batch,
+    ) -> Result<Vec<OwnedDeviceId>, DeactivateError> {
         self.0.changes.deactivate(user, erase, rider).await
     }
 

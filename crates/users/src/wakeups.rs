@@ -105,8 +105,8 @@ mod tests {
         let mut waiter = wakeups.waiter(BOB);
         wakeups.wake(BOB, StreamPosition(7));
         wakeups.wake(UserNid(1 + 64), StreamPosition(9));
-        let waited = tokio::time::timeout(Duration::from_millis(20), waiter.newer_than(StreamPosition(7))).await;
-        assert!(waited.is_err());
+        let outcome = tokio::time::timeout(Duration::from_millis(20), waiter.newer_than(StreamPosition(7))).await;
+        assert!(outcome.is_err());
         wakeups.wake(BOB, StreamPosition(8));
         assert_eq!(waiter.newer_than(StreamPosition(7)).await, StreamPosition(8));
     }

@@ -42,6 +42,17 @@ pub enum AccountKind {
     Guest,
 }
 
+/// How far an account's life has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Life {
+    /// In use.
+    Active,
+    /// Gone for good; its name is never given away again.
+    Deactivated,
+    /// Gone, and what the user wrote is hidden from those who have not seen it.
+    Erased,
+}
+
 /// An account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountRow {
@@ -55,10 +66,8 @@ pub struct AccountRow {
     pub created: UnixMillis,
     /// Argon2id in PHC format; none if there is no way to log in by password.
     pub password_hash: Option<String>,
-    /// The account is gone for good; its name is never given away again.
-    pub deactivated: bool,
-    /// The user asked for what they wrote to be hidden from those who have not seen it.
-    pub erased: bool,
+    /// How far its life has gone.
+    pub life: Life,
     /// All but logging out is refused (specification, "Account locking").
     pub locked: bool,
     /// May read but not write (specification, "Account suspension").
@@ -157,7 +166,14 @@ macro_rules! version_one {
     )*};
 }
 version_one!(
-    UserNid, AccountRow, DeviceRow, DeviceSightingRow, AccessTokenRow, RefreshTokenRow, RegistrationTokenRow, FirstStartRow,
+    UserNid,
+    AccountRow,
+    DeviceRow,
+    DeviceSightingRow,
+    AccessTokenRow,
+    RefreshTokenRow,
+    RegistrationTokenRow,
+    FirstStartRow,
     TransactionRow
 );
 
@@ -167,7 +183,11 @@ mod tests {
     use crate::{Key, Table, Value};
 
     fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        bytes
+            .iter()
+            .flat_map(|byte| [byte >> 4, byte & 15])
+            .filter_map(|digit| char::from_digit(digit.into(), 16))
+            .collect()
     }
 
     /// A row's bytes, and proof that they are read as what was written.
@@ -194,14 +214,13 @@ mod tests {
             admin: true,
             created: TIME,
             password_hash: Some("$a".to_owned()),
-            deactivated: false,
-            erased: true,
+            life: Life::Erased,
             locked: false,
             suspended: true,
             user_type: Some("bot".to_owned()),
         };
-        insta::assert_snapshot!(golden::<Accounts>(&(USER,), &row), @"");
-        insta::assert_snapshot!(golden::<AccountNames>(&(Text::new("bob"),), &USER), @"");
+        insta::assert_snapshot!(golden::<Accounts>(&(USER,), &row), @"account 00000007 = 0103626f62010180d095ffbc31010224610200010103626f74");
+        insta::assert_snapshot!(golden::<AccountNames>(&(Text::new("bob"),), &USER), @"account_name 626f620000 = 0107");
     }
 
     #[test]
@@ -214,27 +233,27 @@ mod tests {
             previous: Some(TokenPair { refresh: None, ..pair(1) }),
         };
         let key = (USER, Text::new("DEV"));
-        insta::assert_snapshot!(golden::<Devices>(&key, &row), @"");
+        insta::assert_snapshot!(golden::<Devices>(&key, &row), @"device 000000074445560000 = 01010570686f6e6580d095ffbc3101030303030303030303030303030303030303030303030303030303030303030301040404040404040404040404040404040404040404040404040404040404040401010101010101010101010101010101010101010101010101010101010101010100");
         let seen = DeviceSightingRow { seen: TIME, address: Some("::1".to_owned()), user_agent: None };
-        insta::assert_snapshot!(golden::<DeviceSightings>(&key, &seen), @"");
+        insta::assert_snapshot!(golden::<DeviceSightings>(&key, &seen), @"device_sighting 000000074445560000 = 0180d095ffbc3101033a3a3100");
     }
 
     #[test]
     fn tokens_keep_their_bytes() {
         let access = AccessTokenRow { user: USER, device: "DEV".to_owned(), id: 9, expires: Some(TIME) };
-        insta::assert_snapshot!(golden::<AccessTokens>(&([1; 32],), &access), @"");
+        insta::assert_snapshot!(golden::<AccessTokens>(&([1; 32],), &access), @"access_token 0101010101010101010101010101010101010101010101010101010101010101 = 010703444556090180d095ffbc31");
         let refresh = RefreshTokenRow { user: USER, device: "DEV".to_owned(), expires: None };
-        insta::assert_snapshot!(golden::<RefreshTokens>(&([2; 32],), &refresh), @"");
+        insta::assert_snapshot!(golden::<RefreshTokens>(&([2; 32],), &refresh), @"refresh_token 0202020202020202020202020202020202020202020202020202020202020202 = 01070344455600");
         let registration = RegistrationTokenRow { uses_allowed: Some(3), used: 1, expires: Some(TIME) };
-        insta::assert_snapshot!(golden::<RegistrationTokens>(&(Text::new("abc"),), &registration), @"");
-        insta::assert_snapshot!(golden::<FirstStart>(&(), &FirstStartRow { token: Some("t".to_owned()) }), @"");
+        insta::assert_snapshot!(golden::<RegistrationTokens>(&(Text::new("abc"),), &registration), @"registration_token 6162630000 = 010103010180d095ffbc31");
+        insta::assert_snapshot!(golden::<FirstStart>(&(), &FirstStartRow { token: Some("t".to_owned()) }), @"first_start  = 01010174");
     }
 
     #[test]
     fn what_users_store_keeps_its_bytes() {
-        insta::assert_snapshot!(golden::<Profiles>(&(USER,), &Raw(b"{}".to_vec())), @"");
-        insta::assert_snapshot!(golden::<Filters>(&(USER, [5; 12]), &Raw(b"{}".to_vec())), @"");
+        insta::assert_snapshot!(golden::<Profiles>(&(USER,), &Raw(b"{}".to_vec())), @"profile 00000007 = 7b7d");
+        insta::assert_snapshot!(golden::<Filters>(&(USER, [5; 12]), &Raw(b"{}".to_vec())), @"filter 00000007050505050505050505050505 = 7b7d");
         let key = (19_675, USER, Text::new("DEV"), [6; 16]);
-        insta::assert_snapshot!(golden::<Transactions>(&key, &TransactionRow { result: "$x".to_owned() }), @"");
+        insta::assert_snapshot!(golden::<Transactions>(&key, &TransactionRow { result: "$x".to_owned() }), @"transaction 00004cdb00000007444556000006060606060606060606060606060606 = 01022478");
     }
 }
