@@ -67,3 +67,33 @@ pub(crate) fn resolve(snapshot: &Snapshot, row: &[u8], head: &[u8]) -> Result<Ve
     }
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The writes of a value, as key and the front of what is stored.
+    fn written(value: &[u8]) -> Vec<(Vec<u8>, usize, Vec<u8>)> {
+        let mut writes = Vec::new();
+        put(b"\xF1k".to_vec(), value, &mut writes);
+        let row = |write| match write {
+            Write::Put { key, value } => (key, value.len(), value.into_iter().take(3).collect()),
+            other => panic!("{other:?}"),
+        };
+        writes.into_iter().map(row).collect()
+    }
+
+    #[test]
+    fn a_value_is_stored_whole_up_to_the_bound_and_in_parts_above_it() {
+        assert_eq!(written(b"ab"), [(b"\xF1k".to_vec(), 3, b"\0ab".to_vec())]);
+        let fits = vec![7; MAX_VALUE_BYTES - 1];
+        assert_eq!(written(&fits), [(b"\xF1k".to_vec(), MAX_VALUE_BYTES, vec![0, 7, 7])]);
+        let parts = vec![7; MAX_VALUE_BYTES + 2];
+        let expected = [
+            (b"\x09\xF1k\0\0".to_vec(), MAX_VALUE_BYTES, vec![7, 7, 7]),
+            (b"\x09\xF1k\0\x01".to_vec(), 2, vec![7, 7]),
+            (b"\xF1k".to_vec(), 3, vec![1, 0, 2]),
+        ];
+        assert_eq!(written(&parts), expected);
+    }
+}

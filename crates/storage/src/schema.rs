@@ -4,6 +4,8 @@
 
 pub mod delayed;
 pub(crate) mod families;
+#[cfg(test)]
+mod golden;
 pub mod jobs;
 pub mod meta;
 pub mod rooms;

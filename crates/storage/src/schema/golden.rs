@@ -1,0 +1,69 @@
+//! The bytes of every table's keys and values. A change here is a change of the schema: it needs a new version and a migration.
+//!
+//! Delayed events have theirs beside their tables.
+
+mod meta;
+mod rooms;
+mod users;
+
+use std::fmt::Write as _;
+
+use super::{MODULES, delayed, testing};
+use crate::{Key, Table, Value};
+
+/// Rows of some tables, as text.
+#[derive(Default)]
+struct Golden {
+    text: String,
+    tables: Vec<u8>,
+}
+
+impl Golden {
+    /// Adds a row, and checks that it reads back.
+    #[expect(clippy::needless_pass_by_value, reason = "the rows are easier to read without ampersands")]
+    fn row<T: Table>(&mut self, key: T::Key, value: T::Value) -> &mut Self
+    where
+        T::Value: PartialEq + std::fmt::Debug,
+    {
+        let (key_bytes, key_stamp) = key.to_bytes().into_parts();
+        let (value_bytes, value_stamp) = value.encode();
+        assert_eq!((key_stamp, value_stamp), (None, None), "golden rows have their positions");
+        let read = T::Key::from_bytes(&key_bytes).expect("own key reads back");
+        assert_eq!(read.to_bytes().as_slice(), key_bytes);
+        assert_eq!(T::Value::decode(&value_bytes).expect("own value reads back"), value);
+        let large = if T::LARGE { " large" } else { "" };
+        writeln!(self.text, "{} {}{large}: {} = {}", T::ID.0, T::NAME, show(&key_bytes), show(&value_bytes))
+            .expect("text grows");
+        self.tables.push(T::ID.0);
+        self
+    }
+}
+
+/// Bytes in hexadecimal, but runs of three and more printable characters as text.
+fn show(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return "-".to_owned();
+    }
+    let mut out = String::new();
+    let readable = |b: &u8| b.is_ascii_graphic();
+    for run in bytes.chunk_by(|a, b| readable(a) == readable(b)) {
+        let piece = match std::str::from_utf8(run) {
+            Ok(text) if readable(&run[0]) && run.len() > 2 => format!("'{text}'"),
+            _ => run.iter().flat_map(|b| [b >> 4, b & 15]).filter_map(|d| char::from_digit(d.into(), 16)).collect(),
+        };
+        let separator = if out.is_empty() || !(out.ends_with('\'') || piece.starts_with('\'')) { "" } else { " " };
+        out = out + separator + &piece;
+    }
+    out
+}
+
+#[test]
+fn every_table_has_a_golden_row() {
+    let covered: Vec<u8> =
+        [meta::rows(), rooms::rows(), users::rows()].into_iter().flat_map(|golden| golden.tables).collect();
+    let beside = [delayed::TABLES, testing::TABLES].concat();
+    for table in MODULES.iter().copied().flatten() {
+        let elsewhere = beside.iter().any(|t| t.id == table.id);
+        assert!(elsewhere || covered.contains(&table.id.0), "table {} has no golden row", table.name);
+    }
+}

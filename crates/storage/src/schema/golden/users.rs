@@ -1,0 +1,5 @@
+use super::Golden;
+
+pub(super) fn rows() -> Golden {
+    Golden::default()
+}
