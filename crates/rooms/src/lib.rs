@@ -2,17 +2,22 @@
 
 pub mod activity;
 pub mod auth;
+pub mod event_key;
 pub mod filter;
 pub mod pdu;
+pub mod read;
 pub mod render;
 pub mod resolve;
 pub mod state;
+pub mod sync;
 pub mod tokens;
 mod varint;
 pub mod version;
+pub mod visibility;
 
 pub use auth::AuthError;
 pub use pdu::{Pdu, PduError};
+pub use read::{ReadRoomError, Reader, Reads};
 pub use version::RoomVersion;
 
 #[cfg(test)]

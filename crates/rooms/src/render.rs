@@ -42,17 +42,23 @@ impl Serialize for ClientEvent {
     }
 }
 
-/// A state event cut down to what somebody outside the room may see of it: `type`, `state_key`, `sender`, `content`.
+/// A state event cut down to what somebody outside the room may see of it: `type`, `state_key`, `sender`, `content`; of the create
+/// event also when it was made and its id, from which the room id can be checked (MSC4311).
 #[derive(Clone, Debug)]
 pub struct StrippedEvent(pub Arc<StoredEvent>);
 
 impl Serialize for StrippedEvent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(4))?;
+        let header = &self.0.header;
+        let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("content", self.0.content())?;
-        map.serialize_entry("sender", &self.0.header.sender)?;
-        map.serialize_entry("state_key", self.0.header.state_key.as_deref().unwrap_or_default())?;
-        map.serialize_entry("type", &self.0.header.event_type)?;
+        if header.event_type == "m.room.create" {
+            map.serialize_entry("event_id", &header.event_id)?;
+            map.serialize_entry("origin_server_ts", &header.origin_server_ts)?;
+        }
+        map.serialize_entry("sender", &header.sender)?;
+        map.serialize_entry("state_key", header.state_key.as_deref().unwrap_or_default())?;
+        map.serialize_entry("type", &header.event_type)?;
         map.end()
     }
 }

@@ -1,5 +1,7 @@
 //! A room in memory for this crate's unit tests: real events, authorised against plain maps of state.
 
+pub(crate) mod stored;
+
 use std::collections::{BTreeMap, HashMap};
 
 use primitives::{ServerKey, UnixMillis};

@@ -24,17 +24,6 @@ pub struct Unsigned {
     pub membership: Option<Membership>,
 }
 
-/// The word of the specification for a membership.
-pub(crate) fn membership_word(membership: Membership) -> &'static str {
-    match membership {
-        Membership::Join => "join",
-        Membership::Invite => "invite",
-        Membership::Leave => "leave",
-        Membership::Ban => "ban",
-        Membership::Knock => "knock",
-    }
-}
-
 impl Serialize for Unsigned {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
@@ -46,7 +35,7 @@ impl Serialize for Unsigned {
             map.serialize_entry("org.matrix.msc4140.delay_id", delay_id)?;
         }
         if let Some(membership) = self.membership {
-            map.serialize_entry("membership", membership_word(membership))?;
+            map.serialize_entry("membership", membership.as_str())?;
         }
         if let Some(replaced) = &self.replaces {
             map.serialize_entry("prev_content", replaced.content())?;

@@ -1,0 +1,109 @@
+//! Reading rooms: what `GET` endpoints below `/rooms` answer. Every path asks [`crate::visibility`]; none passes through a worker.
+//!
+//! Each read takes one [`View`] and answers from it alone (I3). What never changes (events, tree nodes, slots) is cached.
+
+mod access;
+mod caches;
+mod context;
+mod event;
+mod members;
+mod messages;
+mod room_view;
+mod shown;
+mod state;
+
+use std::sync::Arc;
+
+use primitives::{SharedClock, UserNid};
+use ruma::{OwnedDeviceId, OwnedUserId, RoomId};
+use storage::{ReadError, Storage, View};
+use users::Users;
+
+use crate::{
+    activity::RoomActivity,
+    sync::SyncMemory,
+    tokens::{BadToken, SyncToken},
+};
+
+pub use caches::Caches;
+pub use context::{Context, ContextRequest};
+pub use members::{JoinedMember, JoinedMembers, MembersRequest};
+pub use messages::{Messages, MessagesRequest, PageDirection};
+pub(crate) use access::Access;
+pub(crate) use messages::{BEGINNING, END, Page, PageScan, Point, after, page, page_token, show};
+pub(crate) use room_view::RoomView;
+pub(crate) use shown::Shower;
+
+/// Who reads.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    /// Their user id.
+    pub user_id: OwnedUserId,
+    /// Their number.
+    pub user_nid: UserNid,
+    /// The device that asks: it alone sees its transaction ids.
+    pub device_id: Option<OwnedDeviceId>,
+}
+
+/// Why a read is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadRoomError {
+    /// There is no such thing, or the reader may not know that there is (404, `M_NOT_FOUND`).
+    #[error("not found")]
+    NotFound,
+    /// The reader is not, or no longer, in the room; or the room doesn't exist (403, `M_FORBIDDEN`).
+    #[error("you are not in this room")]
+    Forbidden,
+    /// A token has no meaning here (400, `M_INVALID_PARAM`).
+    #[error(transparent)]
+    BadToken(#[from] BadToken),
+    /// The store could not be read (500).
+    #[error(transparent)]
+    Storage(#[from] ReadError),
+}
+
+/// The reading half of the rooms. Cheap to clone.
+#[derive(Clone)]
+pub struct Reads(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) storage: Storage,
+    pub(crate) users: Users,
+    pub(crate) clock: SharedClock,
+    pub(crate) activity: Arc<RoomActivity>,
+    pub(crate) caches: Caches,
+    pub(crate) sync: SyncMemory,
+}
+
+impl std::fmt::Debug for Reads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reads")
+    }
+}
+
+impl Reads {
+    /// The reads of a store. `activity` is what the writers of rooms tell of their commits.
+    pub fn new(storage: Storage, users: Users, clock: SharedClock, activity: Arc<RoomActivity>) -> Self {
+        let caches = Caches::new(storage.hash());
+        Self(Arc::new(Inner { storage, users, clock, activity, caches, sync: SyncMemory::default() }))
+    }
+
+    /// The room as a view shows it; `None` if there is none or it is being purged.
+    pub(crate) async fn room<'a>(&'a self, view: &'a View, room_id: &RoomId) -> Result<Option<RoomView<'a>>, ReadError> {
+        RoomView::by_id(view, &self.0.caches, room_id).await
+    }
+
+    /// The token of the place that a view shows.
+    pub(crate) fn token_of(&self, view: &View) -> SyncToken {
+        let low_half = |id: u64| (id & u64::from(u32::MAX)) as u32;
+        SyncToken {
+            position: view.position(),
+            epoch: low_half(self.0.storage.epoch()),
+            boot: low_half(self.0.storage.boot_id()),
+            ephemeral: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,54 @@
+//! What reads remember: values that never change once they are stored.
+
+use std::sync::Arc;
+
+use primitives::{KeyedHash, NodeId, Rix, RoomNid, Slot};
+use quick_cache::sync::Cache;
+use storage::schema::rooms::SlotKey;
+
+use crate::{render::StoredEvent, state::Node};
+
+/// Events kept, whole.
+const EVENTS: usize = 20_000;
+/// Redacted events kept in their pruned form.
+const REDACTED_EVENTS: usize = 1_000;
+/// Tree nodes kept.
+const NODES: usize = 100_000;
+/// Slots kept, by their key and by their number.
+const SLOTS: usize = 50_000;
+
+/// The caches that all reads share.
+pub struct Caches {
+    pub(super) hash: KeyedHash,
+    pub(super) events: Cache<(RoomNid, Rix), Arc<StoredEvent>>,
+    pub(super) redacted: Cache<(RoomNid, Rix), Arc<StoredEvent>>,
+    pub(super) nodes: Cache<(RoomNid, NodeId), Arc<Node>>,
+    pub(super) slots: Cache<(RoomNid, [u8; 16]), Slot>,
+    pub(super) slot_keys: Cache<(RoomNid, Slot), Arc<SlotKey>>,
+}
+
+impl std::fmt::Debug for Caches {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Caches")
+    }
+}
+
+impl Caches {
+    /// Empty caches; `hash` is the database's.
+    pub fn new(hash: KeyedHash) -> Self {
+        Self {
+            hash,
+            events: Cache::new(EVENTS),
+            redacted: Cache::new(REDACTED_EVENTS),
+            nodes: Cache::new(NODES),
+            slots: Cache::new(SLOTS),
+            slot_keys: Cache::new(SLOTS),
+        }
+    }
+
+    /// Forgets an event whose verdict or state was found anew.
+    pub fn forget_event(&self, room: RoomNid, rix: Rix) {
+        self.events.remove(&(room, rix));
+        self.redacted.remove(&(room, rix));
+    }
+}

@@ -1,0 +1,228 @@
+//! One room in one view: look-ups that go through the caches.
+
+use std::{collections::HashMap, sync::Arc};
+
+use primitives::{NodeId, Rix, RoomNid, Slot};
+use ruma::{EventId, OwnedRoomId, RoomId};
+use storage::{
+    CorruptValue, Direction, KeyRange, ReadError, Table, Text, View,
+    schema::rooms::{
+        EventHeaders, EventJson, Membership, Redactions, RoomHead, RoomHeads, RoomIds, Rooms, SlotKey, SlotKeys, Slots,
+        StateNodes,
+    },
+};
+
+use super::Caches;
+use crate::{
+    RoomVersion,
+    event_key::find_event,
+    render::StoredEvent,
+    state::{self, Difference, EMPTY, Entry, Node, NodeSource, TreeError},
+};
+
+/// A room as a view shows it.
+pub(crate) struct RoomView<'a> {
+    pub(crate) view: &'a View,
+    pub(crate) caches: &'a Caches,
+    pub(crate) nid: RoomNid,
+    pub(crate) room_id: OwnedRoomId,
+    pub(crate) version: RoomVersion,
+}
+
+fn corrupt<T: Table>(reason: impl Into<String>) -> ReadError {
+    CorruptValue { table: T::NAME, reason: reason.into() }.into()
+}
+
+impl<'a> RoomView<'a> {
+    /// The room of that id; `None` if there is none or it is being purged.
+    pub(crate) async fn by_id(view: &'a View, caches: &'a Caches, room_id: &RoomId) -> Result<Option<Self>, ReadError> {
+        match view.get::<RoomIds>(&(Text::new(room_id.as_str()),)).await? {
+            Some(nid) => Self::by_number(view, caches, nid).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The room of that number; `None` if there is none or it is being purged.
+    pub(crate) async fn by_number(view: &'a View, caches: &'a Caches, nid: RoomNid) -> Result<Option<Self>, ReadError> {
+        let Some(row) = view.get::<Rooms>(&(nid,)).await? else { return Ok(None) };
+        let version = RoomVersion::parse(&row.version).ok_or_else(|| corrupt::<Rooms>("unknown room version"))?;
+        let room_id = row.room_id.as_str().try_into().map_err(|_| corrupt::<Rooms>("not a room id"))?;
+        Ok(Some(Self { view, caches, nid, room_id, version }))
+    }
+
+    /// Where the room stands; `None` if no event of it is stored or it is being purged.
+    pub(crate) async fn head(&self) -> Result<Option<RoomHead>, ReadError> {
+        Ok(self.view.get::<RoomHeads>(&(self.nid,)).await?.filter(|head| !head.purging))
+    }
+
+    /// The number of an event of this room.
+    pub(crate) async fn find_event(&self, event_id: &EventId) -> Result<Option<Rix>, ReadError> {
+        find_event(self.view, self.nid, event_id).await
+    }
+
+    /// An event as it was stored.
+    pub(crate) async fn event(&self, rix: Rix) -> Result<Option<Arc<StoredEvent>>, ReadError> {
+        if let Some(event) = self.caches.events.get(&(self.nid, rix)) {
+            return Ok(Some(event));
+        }
+        let Some(header) = self.view.get::<EventHeaders>(&(self.nid, rix)).await? else { return Ok(None) };
+        let Some(json) = self.view.get::<EventJson>(&(self.nid, rix)).await? else { return Ok(None) };
+        let event = StoredEvent::new(self.version, rix, header, &json.0);
+        let event = Arc::new(event.map_err(|error| corrupt::<EventJson>(error.to_string()))?);
+        self.caches.events.insert((self.nid, rix), Arc::clone(&event));
+        Ok(Some(event))
+    }
+
+    /// Several events as they were stored, in their order. They must exist.
+    pub(crate) async fn events(&self, rixes: &[Rix]) -> Result<Vec<Arc<StoredEvent>>, ReadError> {
+        let mut found: Vec<_> = rixes.iter().map(|rix| self.caches.events.get(&(self.nid, *rix))).collect();
+        let absent: Vec<_> = rixes.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(rix, _)| (self.nid, *rix)).collect();
+        let headers = self.view.multi_get::<EventHeaders>(&absent).await?;
+        let texts = self.view.multi_get::<EventJson>(&absent).await?;
+        let mut loaded = absent.iter().zip(headers).zip(texts);
+        for place in found.iter_mut().filter(|place| place.is_none()) {
+            let Some(((key, Some(header)), Some(json))) = loaded.next() else {
+                return Err(corrupt::<EventHeaders>(format!("an event of room {} is missing", self.nid)));
+            };
+            let event = StoredEvent::new(self.version, key.1, header, &json.0);
+            let event = Arc::new(event.map_err(|error| corrupt::<EventJson>(error.to_string()))?);
+            self.caches.events.insert(*key, Arc::clone(&event));
+            *place = Some(event);
+        }
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// The event that emptied an event, if one did.
+    pub(crate) async fn redaction_of(&self, event: &StoredEvent) -> Result<Option<Rix>, ReadError> {
+        let target = self.caches.hash.hash16(&[event.header.event_id.as_bytes()]);
+        let page = self.view.scan::<Redactions>(&KeyRange::prefix(&(self.nid, target)), 1, Direction::Forward).await?;
+        Ok(page.rows.first().map(|((_, _, rix), ())| *rix))
+    }
+
+    /// The event as a redaction left it.
+    pub(crate) fn pruned(&self, event: &StoredEvent) -> Result<Arc<StoredEvent>, ReadError> {
+        if let Some(pruned) = self.caches.redacted.get(&(self.nid, event.rix)) {
+            return Ok(pruned);
+        }
+        let pruned = event.redacted(self.version).map_err(|error| corrupt::<EventJson>(error.to_string()))?;
+        let pruned = Arc::new(pruned);
+        self.caches.redacted.insert((self.nid, event.rix), Arc::clone(&pruned));
+        Ok(pruned)
+    }
+
+    /// The slot of a type and state key, if the room has given it one.
+    pub(crate) async fn slot(&self, event_type: &str, state_key: &str) -> Result<Option<Slot>, ReadError> {
+        let parts = [event_type.as_bytes(), state_key.as_bytes()];
+        let cached = (self.nid, self.caches.hash.hash16(&parts));
+        if let Some(slot) = self.caches.slots.get(&cached) {
+            return Ok(Some(slot));
+        }
+        let list = self.view.get::<Slots>(&(self.nid, self.caches.hash.hash8(&parts))).await?;
+        for slot in list.map(|list| list.0).unwrap_or_default() {
+            let key = self.slot_key(slot).await?;
+            if key.event_type == event_type && key.state_key == state_key {
+                self.caches.slots.insert(cached, slot);
+                return Ok(Some(slot));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The type and state key of a slot.
+    pub(crate) async fn slot_key(&self, slot: Slot) -> Result<Arc<SlotKey>, ReadError> {
+        if let Some(key) = self.caches.slot_keys.get(&(self.nid, slot)) {
+            return Ok(key);
+        }
+        let key = self.view.get::<SlotKeys>(&(self.nid, slot)).await?;
+        let key = Arc::new(key.ok_or_else(|| corrupt::<SlotKeys>(format!("no slot {slot} in room {}", self.nid)))?);
+        self.caches.slot_keys.insert((self.nid, slot), Arc::clone(&key));
+        Ok(key)
+    }
+
+    /// The state event that a state holds under a type and state key.
+    pub(crate) async fn state_at(&self, root: NodeId, event_type: &str, state_key: &str) -> Result<Option<Rix>, ReadError> {
+        if root == EMPTY {
+            return Ok(None);
+        }
+        match self.slot(event_type, state_key).await? {
+            Some(slot) => Ok(self.entry(root, slot).await?.map(|entry| entry.rix)),
+            None => Ok(None),
+        }
+    }
+
+    /// The member event and membership that a state holds in a member's slot.
+    pub(crate) async fn member_at(
+        &self,
+        root: NodeId,
+        slot: Option<Slot>,
+    ) -> Result<Option<(Rix, Membership)>, ReadError> {
+        let Some(slot) = slot else { return Ok(None) };
+        let entry = self.entry(root, slot).await?;
+        Ok(entry.and_then(|entry| entry.membership.map(|membership| (entry.rix, membership))))
+    }
+
+    /// What a slot holds in a state.
+    pub(crate) async fn entry(&self, root: NodeId, slot: Slot) -> Result<Option<Entry>, ReadError> {
+        self.walk(|nodes| state::get(nodes, root, slot)).await
+    }
+
+    /// What each of the slots holds in a state.
+    pub(crate) async fn entries(&self, root: NodeId, slots: &[Slot]) -> Result<Vec<Option<Entry>>, ReadError> {
+        self.walk(|nodes| state::get_many(nodes, root, slots)).await
+    }
+
+    /// The members that a state holds, as far as `keep` lets them through.
+    pub(crate) async fn members(&self, root: NodeId, keep: impl Fn(Entry) -> bool) -> Result<Vec<(Slot, Entry)>, ReadError> {
+        self.walk(|nodes| state::members(nodes, root, &keep)).await
+    }
+
+    /// What a state holds besides members.
+    pub(crate) async fn others(&self, root: NodeId) -> Result<Vec<(Slot, Entry)>, ReadError> {
+        self.walk(|nodes| state::others(nodes, root)).await
+    }
+
+    /// Where two states differ.
+    pub(crate) async fn diff(&self, before: NodeId, after: NodeId) -> Result<Vec<Difference>, ReadError> {
+        self.walk(|nodes| state::diff(nodes, before, after)).await
+    }
+
+    /// How many members a state has: joined and invited.
+    pub(crate) async fn counts(&self, root: NodeId) -> Result<(u32, u32), ReadError> {
+        let root = self.walk(|nodes| state::root(nodes, root)).await?;
+        Ok((root.joined, root.invited))
+    }
+
+    /// Runs a walk of the state tree, loading what it asks for until it asks no more: at most once for each level of the tree.
+    async fn walk<T>(&self, run: impl Fn(&Nodes<'_>) -> Result<T, TreeError>) -> Result<T, ReadError> {
+        let mut nodes = Nodes { caches: self.caches, room: self.nid, loaded: HashMap::new() };
+        loop {
+            let missing = match run(&nodes) {
+                Ok(result) => return Ok(result),
+                Err(TreeError::Missing(missing)) => missing,
+                Err(error @ TreeError::Shape(_)) => return Err(corrupt::<StateNodes>(error.to_string())),
+            };
+            let keys: Vec<_> = missing.iter().map(|id| (self.nid, *id)).collect();
+            let rows = self.view.multi_get::<StateNodes>(&keys).await?;
+            for (id, row) in missing.into_iter().zip(rows) {
+                let absent = || corrupt::<StateNodes>(format!("no node {id} in room {}", self.nid));
+                let node = Node::decode(&row.ok_or_else(absent)?.0);
+                let node = Arc::new(node.map_err(|error| corrupt::<StateNodes>(error.to_string()))?);
+                self.caches.nodes.insert((self.nid, id), Arc::clone(&node));
+                nodes.loaded.insert(id, node);
+            }
+        }
+    }
+}
+
+/// The nodes of a room that are at hand: those in the cache, and those loaded for this walk in case the cache drops them.
+struct Nodes<'a> {
+    caches: &'a Caches,
+    room: RoomNid,
+    loaded: HashMap<NodeId, Arc<Node>>,
+}
+
+impl NodeSource for Nodes<'_> {
+    fn node(&self, id: NodeId) -> Option<Arc<Node>> {
+        self.loaded.get(&id).cloned().or_else(|| self.caches.nodes.get(&(self.room, id)))
+    }
+}

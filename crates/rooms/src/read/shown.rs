@@ -1,0 +1,126 @@
+//! Stored events made into what one reader is shown.
+
+use std::sync::Arc;
+
+use primitives::{Rix, UnixMillis};
+use storage::{
+    Direction, KeyRange, ReadError,
+    schema::rooms::{EventLocals, RelationRow, Relations},
+};
+
+use super::{Reader, RoomView};
+use crate::{
+    filter::{EventFormat, RoomEventFilter},
+    render::{ClientEvent, StoredEvent, Unsigned},
+    visibility::Eyes,
+};
+
+/// How many relations of one event a filter looks at.
+const RELATIONS_LOOKED_AT: usize = 1_000;
+
+/// Shows the events of one room to one reader.
+pub(crate) struct Shower<'a> {
+    /// The room.
+    pub(crate) room: &'a RoomView<'a>,
+    /// What the reader sees.
+    pub(crate) eyes: Eyes<'a>,
+    reader: &'a Reader,
+    now: UnixMillis,
+    with_room_id: bool,
+    format: EventFormat,
+}
+
+impl<'a> Shower<'a> {
+    /// Shows events that say which room they are of.
+    pub(crate) async fn open(room: &'a RoomView<'a>, reader: &'a Reader, now: UnixMillis) -> Result<Self, ReadError> {
+        let eyes = Eyes::open(room, &reader.user_id, Some(reader.user_nid)).await?;
+        Ok(Self { room, eyes, reader, now, with_room_id: true, format: EventFormat::Client })
+    }
+
+    /// The same for /sync, where the room is said once for all its events.
+    pub(crate) fn without_room_id(self, format: EventFormat) -> Self {
+        Self { with_room_id: false, format, ..self }
+    }
+
+    /// An event, if there is one and the reader may see it and wants it.
+    pub(crate) async fn wanted(&mut self, rix: Rix, filter: &RoomEventFilter) -> Result<Option<Arc<StoredEvent>>, ReadError> {
+        let Some(event) = self.room.event(rix).await? else { return Ok(None) };
+        if !self.eyes.sees(&event.header).await? {
+            return Ok(None);
+        }
+        if filter.selects_everything() {
+            return Ok(Some(event));
+        }
+        // A filter looks at the event as it is shown, or it would tell what a redaction took away.
+        let shown = match self.room.redaction_of(&event).await? {
+            Some(_) => self.room.pruned(&event)?,
+            None => Arc::clone(&event),
+        };
+        let selected = filter.selects(&shown.facts())
+            && (!filter.needs_relations() || filter.selects_related(&self.relations(&event).await?));
+        Ok(selected.then_some(event))
+    }
+
+    async fn relations(&self, event: &StoredEvent) -> Result<Vec<RelationRow>, ReadError> {
+        let target = self.room.caches.hash.hash16(&[event.header.event_id.as_bytes()]);
+        let range = KeyRange::prefix(&(self.room.nid, target));
+        let page = self.room.view.scan::<Relations>(&range, RELATIONS_LOOKED_AT, Direction::Forward).await?;
+        let rows = page.rows.into_iter().map(|(_, row)| row);
+        Ok(rows.filter(|row| row.target == event.header.event_id).collect())
+    }
+
+    /// An event for the reader, whom the caller has found entitled to it.
+    pub(crate) async fn show(&mut self, event: &Arc<StoredEvent>) -> Result<ClientEvent, ReadError> {
+        let mut unsigned = Unsigned {
+            age: Some(event.age(self.now)),
+            membership: Some(self.eyes.membership_after(&event.header).await?),
+            replaces: self.replaced(event).await?,
+            ..Unsigned::default()
+        };
+        if event.header.sender == self.reader.user_id.as_str() {
+            self.add_local(event.rix, &mut unsigned).await?;
+        }
+        let mut event = Arc::clone(event);
+        if let Some(redaction) = self.room.redaction_of(&event).await? {
+            event = self.room.pruned(&event)?;
+            unsigned.redacted_because = self.room.event(redaction).await?.map(|because| Box::new(self.plain(because)));
+        }
+        Ok(ClientEvent { unsigned, ..self.plain(event) })
+    }
+
+    /// Several events of a state, for a reader who may see that state. In the order of their numbers, which is that of their arrival.
+    pub(crate) async fn show_all(&mut self, mut rixes: Vec<Rix>) -> Result<Vec<ClientEvent>, ReadError> {
+        rixes.sort_unstable();
+        let mut shown = Vec::with_capacity(rixes.len());
+        for event in self.room.events(&rixes).await? {
+            shown.push(self.show(&event).await?);
+        }
+        Ok(shown)
+    }
+
+    fn plain(&self, event: Arc<StoredEvent>) -> ClientEvent {
+        let unsigned = Unsigned { age: Some(event.age(self.now)), ..Unsigned::default() };
+        let room_id = self.with_room_id.then(|| self.room.room_id.clone());
+        ClientEvent { event, room_id, unsigned, format: self.format }
+    }
+
+    /// The state event that a state event replaced, as it is to be seen now.
+    async fn replaced(&self, event: &StoredEvent) -> Result<Option<Arc<StoredEvent>>, ReadError> {
+        let header = &event.header;
+        let Some(state_key) = &header.state_key else { return Ok(None) };
+        let Some(rix) = self.room.state_at(header.root_before, &header.event_type, state_key).await? else { return Ok(None) };
+        let Some(replaced) = self.room.event(rix).await? else { return Ok(None) };
+        Ok(Some(match self.room.redaction_of(&replaced).await? {
+            Some(_) => self.room.pruned(&replaced)?,
+            None => replaced,
+        }))
+    }
+
+    async fn add_local(&self, rix: Rix, unsigned: &mut Unsigned) -> Result<(), ReadError> {
+        let Some(local) = self.room.view.get::<EventLocals>(&(self.room.nid, rix)).await? else { return Ok(()) };
+        unsigned.delay_id = local.delay_id;
+        let same_device = local.device_id.is_some() && local.device_id.as_deref() == self.reader.device_id.as_ref().map(|id| id.as_str());
+        unsigned.transaction_id = local.transaction_id.filter(|_| same_device);
+        Ok(())
+    }
+}

@@ -1,0 +1,177 @@
+//! What is new for a user (`GET /sync`; specification, client-server API, "Syncing").
+//!
+//! One core says what changed for a user between two positions ([`changes`]); the parts of the response are made from that, a room at a
+//! time, from one view. Incremental timelines follow the order of arrival, initial ones the topological order.
+
+mod changes;
+mod invited;
+mod memory;
+mod response;
+mod room;
+mod state_part;
+mod summary;
+mod timeline;
+
+use std::{future::Future, time::Duration};
+
+use futures_util::future::{Either, select};
+use primitives::{RoomNid, StreamPosition};
+use ruma::OwnedRoomId;
+use storage::{ReadError, View};
+
+use crate::{
+    filter::Filter,
+    read::{Reader, Reads, RoomView},
+    tokens::SyncToken,
+};
+
+use changes::UserChanges;
+use room::{Asked, Member};
+
+pub(crate) use memory::SyncMemory;
+pub use response::{
+    DeviceLists, Events, InvitedRoom, JoinedRoom, KnockedRoom, LeftRoom, Notifications, RoomSummary, StatePart, Stripped,
+    SyncResponse, SyncRooms, SyncTimeline,
+};
+
+/// The longest that a request is held open, whatever the client asks for.
+pub const MAX_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// Under which name, if at all, the client gets the state at the end of the timeline instead of that at its start (MSC4222).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StateAfter {
+    /// `state`: the state at the start.
+    #[default]
+    No,
+    /// `state_after`, asked for with `use_state_after`.
+    Stable,
+    /// `org.matrix.msc4222.state_after`, asked for with `org.matrix.msc4222.use_state_after`.
+    Unstable,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct SyncRequest {
+    /// The `next_batch` of the last response; `None` for an initial sync.
+    pub since: Option<SyncToken>,
+    /// What the client wants to see.
+    pub filter: Filter,
+    /// All state of all rooms, not only what changed.
+    pub full_state: bool,
+    /// How long to wait for news, if there are none.
+    pub timeout: Duration,
+    /// At which end of the timeline the state is asked for.
+    pub state_after: StateAfter,
+}
+
+impl Reads {
+    /// What is new for a user since a token; waits for news if there are none. A token of another database, as after a restore, counts as
+    /// none: the answer is that of an initial sync.
+    ///
+    /// Safe to cancel: it has no effect but on what is remembered as sent, which counts only once the client comes back with the token.
+    pub async fn sync(&self, reader: &Reader, mut request: SyncRequest) -> Result<SyncResponse, ReadError> {
+        let mut waiter = self.0.users.wakeups().waiter(reader.user_nid);
+        let mut deadline = self.0.clock.sleep(request.timeout.min(MAX_TIMEOUT));
+        let mut view = self.0.storage.view();
+        let now = self.token_of(&view);
+        request.since = request.since.filter(|since| since.epoch == now.epoch && since.position <= now.position);
+        let acknowledged = request.since.map_or(StreamPosition::ZERO, |since| since.position);
+        if request.since.is_none() {
+            self.0.sync.start_over(reader, now.position);
+        }
+        let wait = request.since.is_some() && !request.full_state && !request.timeout.is_zero();
+        loop {
+            let response = self.respond(&view, reader, &request, acknowledged).await?;
+            if !wait || !response.is_empty() {
+                return Ok(response);
+            }
+            let position = view.position();
+            drop(view);
+            if !first_is_ready(waiter.newer_than(position), &mut deadline).await {
+                return Ok(response);
+            }
+            // Up to here there was nothing to tell: what is new can only be later.
+            request.since = Some(response.next_batch);
+            view = self.0.storage.view();
+        }
+    }
+
+    async fn respond(
+        &self,
+        view: &View,
+        reader: &Reader,
+        request: &SyncRequest,
+        acknowledged: StreamPosition,
+    ) -> Result<SyncResponse, ReadError> {
+        let changes = self.changes(view, reader, request).await?;
+        let mut response = SyncResponse::new(self.token_of(view));
+        let asked = Asked { reader, request, acknowledged };
+        self.add_members(view, &changes, &asked, &mut response.rooms).await;
+        self.add_invited(view, &changes, &asked, &mut response.rooms).await;
+        if request.since.is_none() {
+            self.add_push_rules(reader, request, &mut response);
+        }
+        Ok(response)
+    }
+
+    /// The rooms that the user is in or has left.
+    async fn add_members(&self, view: &View, changes: &UserChanges, asked: &Asked<'_>, rooms: &mut SyncRooms) {
+        for (nid, newly) in &changes.joined {
+            let part = self.member_part(view, *nid, Member::Joined { newly: *newly }, asked).await;
+            rooms.join.extend(logged(part));
+        }
+        for left in &changes.left {
+            let part = self.member_part(view, left.room, Member::Left(*left), asked).await;
+            rooms.leave.extend(logged(part).map(|(room_id, part)| (room_id, LeftRoom::from(part))));
+        }
+    }
+
+    async fn member_part(
+        &self,
+        view: &View,
+        nid: RoomNid,
+        member: Member,
+        asked: &Asked<'_>,
+    ) -> Result<Option<(OwnedRoomId, JoinedRoom)>, ReadError> {
+        let Some(room) = self.wanted_room(view, nid, asked).await? else { return Ok(None) };
+        let part = self.room_part(&room, asked, member).await?;
+        Ok(part.map(|part| (room.room_id, part)))
+    }
+
+    /// The room of that number, if there is one and the filter wants it.
+    async fn wanted_room<'a>(
+        &'a self,
+        view: &'a View,
+        nid: RoomNid,
+        asked: &Asked<'_>,
+    ) -> Result<Option<RoomView<'a>>, ReadError> {
+        let room = RoomView::by_number(view, &self.0.caches, nid).await?;
+        Ok(room.filter(|room| asked.request.filter.room.selects(&room.room_id)))
+    }
+
+    /// Clients don't start without push rules.
+    fn add_push_rules(&self, reader: &Reader, request: &SyncRequest, response: &mut SyncResponse) {
+        if request.filter.account_data.selects("m.push_rules", None) {
+            let content = serde_json::json!({ "global": self.0.users.push_rules(&reader.user_id) });
+            let event = serde_json::json!({ "type": "m.push_rules", "content": content });
+            response.account_data.events.extend(serde_json::value::to_raw_value(&event));
+        }
+    }
+}
+
+/// Waits for either future; whether the first one was ready.
+async fn first_is_ready<F: Future>(first: F, second: &mut (impl Future + Unpin)) -> bool {
+    let first = std::pin::pin!(first);
+    matches!(select(first, second).await, Either::Left(_))
+}
+
+/// One room's error never fails a sync: it is logged and the room is left out.
+fn logged<T>(part: Result<Option<(OwnedRoomId, T)>, ReadError>) -> Option<(OwnedRoomId, T)> {
+    part.unwrap_or_else(|error| {
+        tracing::error!(%error, "a room is left out of a sync: it cannot be read");
+        None
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! The core of every kind of sync: what changed for a user between two positions.
+
+use std::collections::BTreeMap;
+
+use primitives::{Rix, RoomNid, StreamPosition};
+use storage::{
+    Direction, KeyRange, Positioned, ReadError, View,
+    schema::rooms::{
+        Membership, MembershipRow, Memberships, OutOfBand, OutOfBandRow, RoomLog, UserLog, UserLogEntry,
+    },
+};
+
+use super::SyncRequest;
+use crate::{
+    activity::Activity,
+    read::{Reader, Reads},
+};
+
+/// Rows that one page of a scan reads.
+const PAGE: usize = 1_000;
+
+/// What changed for a user in rooms.
+#[derive(Debug, Default)]
+pub(super) struct UserChanges {
+    /// Rooms that the user is in and in which something may have happened; whether the user joined since.
+    pub(super) joined: Vec<(RoomNid, bool)>,
+    /// Rooms that the user has left since.
+    pub(super) left: Vec<Left>,
+    /// Rooms that the user was invited to or has knocked at since.
+    pub(super) asked: Vec<(RoomNid, Rix)>,
+    /// The same, and their ends, for rooms that no local user is in.
+    pub(super) out_of_band: Vec<(RoomNid, OutOfBandRow)>,
+}
+
+/// A room that the user has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    pub(super) room: RoomNid,
+    /// The event that ended the user's membership.
+    pub(super) rix: Rix,
+    /// The position of its batch.
+    pub(super) position: StreamPosition,
+    /// The client shows the room as joined, or it was joined since: it is told what it missed up to the end.
+    pub(super) was_in: bool,
+}
+
+/// What a user's log says of one room.
+#[derive(Clone, Copy, Debug)]
+struct Story {
+    before: Option<Membership>,
+    joined: bool,
+    last: Option<(Membership, Rix, StreamPosition)>,
+    forgotten: bool,
+    out_of_band: bool,
+}
+
+impl Reads {
+    /// What changed for a user up to a view.
+    pub(super) async fn changes(&self, view: &View, reader: &Reader, request: &SyncRequest) -> Result<UserChanges, ReadError> {
+        let Some(since) = request.since else { return initial(view, reader, request.filter.room.include_leave).await };
+        let mut changes = UserChanges::default();
+        let stories = stories(view, reader, since.position).await?;
+        for (room, story) in &stories {
+            changes.add(*room, story);
+            if story.out_of_band
+                && let Some(row) = view.get::<OutOfBand>(&(reader.user_nid, *room)).await?
+            {
+                changes.out_of_band.push((*room, row.value));
+            }
+        }
+        let rooms = self.0.sync.joined_rooms(view, reader.user_nid).await?;
+        let newly = |room: &RoomNid| stories.get(room).is_some_and(|story| story.joined);
+        if request.full_state {
+            changes.joined = rooms.iter().map(|room| (*room, newly(room))).collect();
+            if request.filter.room.include_leave {
+                changes.add_all_left(view, reader).await?;
+            }
+            return Ok(changes);
+        }
+        let activity = self.0.activity.since(&rooms, since.position);
+        for (room, activity) in rooms.iter().zip(activity) {
+            let changed = match activity {
+                Activity::Quiet => false,
+                Activity::Changed => true,
+                Activity::Unknown => self.last_position(view, *room).await? > since.position,
+            };
+            if changed {
+                changes.joined.push((*room, newly(room)));
+            }
+        }
+        Ok(changes)
+    }
+
+    /// The position of the newest row of a room's log; remembered for the next one who asks.
+    async fn last_position(&self, view: &View, room: RoomNid) -> Result<StreamPosition, ReadError> {
+        let page = view.scan::<RoomLog>(&KeyRange::prefix(&(room,)), 1, Direction::Backward).await?;
+        let last = page.rows.first().map_or(StreamPosition::ZERO, |((_, position, _), _)| *position);
+        self.0.activity.learn(room, last);
+        Ok(last)
+    }
+}
+
+/// What a user's log says of each room since a position.
+async fn stories(view: &View, reader: &Reader, since: StreamPosition) -> Result<BTreeMap<RoomNid, Story>, ReadError> {
+    let mut stories = BTreeMap::<RoomNid, Story>::new();
+    let range = KeyRange::between(&(reader.user_nid, since.next()), &(reader.user_nid, view.position().next()));
+    let mut rest = Some(range);
+    while let Some(range) = rest {
+        let page = view.scan::<UserLog>(&range, PAGE, Direction::Forward).await?;
+        for ((_, position, _), entry) in page.rows {
+            let new = |before| Story { before, joined: false, last: None, forgotten: false, out_of_band: false };
+            match entry {
+                UserLogEntry::Membership { room, membership, rix, before } => {
+                    let story = stories.entry(room).or_insert_with(|| new(before));
+                    story.joined |= membership == Membership::Join && before != Some(Membership::Join);
+                    story.last = Some((membership, rix, position));
+                    story.forgotten = false;
+                }
+                UserLogEntry::OutOfBand { room, .. } => {
+                    stories.entry(room).or_insert_with(|| new(None)).out_of_band = true;
+                }
+                UserLogEntry::Forget { room } => {
+                    stories.entry(room).or_insert_with(|| new(None)).forgotten = true;
+                }
+                UserLogEntry::AccountData { .. } | UserLogEntry::Device { .. } => {}
+            }
+        }
+        rest = page.rest;
+    }
+    Ok(stories)
+}
+
+impl UserChanges {
+    fn add(&mut self, room: RoomNid, story: &Story) {
+        let Some((membership, rix, position)) = story.last else { return };
+        match membership {
+            Membership::Join => {}
+            Membership::Invite | Membership::Knock => self.asked.push((room, rix)),
+            Membership::Leave | Membership::Ban if story.forgotten => {}
+            Membership::Leave | Membership::Ban => {
+                let was_in = story.joined || story.before == Some(Membership::Join);
+                self.left.push(Left { room, rix, position, was_in });
+            }
+        }
+    }
+
+    /// For a full sync: every room that the user has left, not only lately.
+    async fn add_all_left(&mut self, view: &View, reader: &Reader) -> Result<(), ReadError> {
+        for left in initial(view, reader, true).await?.left {
+            if self.left.iter().all(|known| known.room != left.room) {
+                self.left.push(left);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Everything that a user is to know of.
+async fn initial(view: &View, reader: &Reader, include_leave: bool) -> Result<UserChanges, ReadError> {
+    let mut changes = UserChanges::default();
+    let mut rest = Some(KeyRange::prefix(&(reader.user_nid,)));
+    while let Some(range) = rest {
+        let page = view.scan::<Memberships>(&range, PAGE, Direction::Forward).await?;
+        for ((_, room), row) in page.rows {
+            let Positioned { position, value: MembershipRow { membership, rix, forgotten } } = row;
+            match membership {
+                Membership::Join => changes.joined.push((room, false)),
+                Membership::Invite | Membership::Knock => changes.asked.push((room, rix)),
+                Membership::Leave | Membership::Ban if forgotten || !include_leave => {}
+                Membership::Leave | Membership::Ban => changes.left.push(Left { room, rix, position, was_in: true }),
+            }
+        }
+        rest = page.rest;
+    }
+    let mut rest = Some(KeyRange::prefix(&(reader.user_nid,)));
+    while let Some(range) = rest {
+        let page = view.scan::<OutOfBand>(&range, PAGE, Direction::Forward).await?;
+        let open = page.rows.into_iter().filter(|(_, row)| row.value.membership != Membership::Leave);
+        changes.out_of_band.extend(open.map(|((_, room), row)| (room, row.value)));
+        rest = page.rest;
+    }
+    Ok(changes)
+}

@@ -1,0 +1,118 @@
+//! Rooms that a user is invited to or has knocked at: stripped state (specification, "Stripped state").
+
+use primitives::{Rix, RoomNid};
+use ruma::OwnedRoomId;
+use serde_json::value::RawValue;
+use storage::{
+    ReadError, View,
+    schema::rooms::{Membership, OutOfBandRow},
+};
+
+use super::{
+    changes::UserChanges,
+    logged,
+    response::{Events, InvitedRoom, KnockedRoom, LeftRoom, Stripped, SyncRooms},
+    room::{Asked, named},
+};
+use crate::{
+    read::{Reads, RoomView},
+    render::StrippedEvent,
+};
+
+/// The state that somebody outside the room may see, besides their own member event and its sender's.
+const STRIPPED_TYPES: [&str; 8] = [
+    "m.room.create",
+    "m.room.join_rules",
+    "m.room.canonical_alias",
+    "m.room.avatar",
+    "m.room.name",
+    "m.room.encryption",
+    "m.room.topic",
+    "m.room.history_visibility",
+];
+
+impl Reads {
+    /// Adds the rooms that the user is invited to or has knocked at.
+    pub(super) async fn add_invited(&self, view: &View, changes: &UserChanges, asked: &Asked<'_>, rooms: &mut SyncRooms) {
+        for (nid, rix) in &changes.asked {
+            if let Some((room_id, (membership, events))) = logged(self.asked_part(view, *nid, *rix, asked).await) {
+                add(rooms, room_id, membership, events);
+            }
+        }
+        for (nid, row) in &changes.out_of_band {
+            let room = self.wanted_room(view, *nid, asked).await;
+            let Some((room_id, ())) = logged(room.map(|room| room.map(|room| (room.room_id, ())))) else { continue };
+            if row.membership == Membership::Leave {
+                let state = named(asked.request.state_after, Vec::new());
+                rooms.leave.insert(room_id, LeftRoom { state, timeline: None, account_data: Events::default() });
+            } else {
+                add(rooms, room_id, row.membership, theirs(row));
+            }
+        }
+    }
+
+    async fn asked_part(
+        &self,
+        view: &View,
+        nid: RoomNid,
+        rix: Rix,
+        asked: &Asked<'_>,
+    ) -> Result<Option<(OwnedRoomId, (Membership, Vec<Stripped>))>, ReadError> {
+        let Some(room) = self.wanted_room(view, nid, asked).await? else { return Ok(None) };
+        let stripped = self.stripped(&room, rix).await?;
+        Ok(stripped.map(|stripped| (room.room_id, stripped)))
+    }
+
+    /// What the subject of a member event may see of the state around it.
+    async fn stripped(&self, room: &RoomView<'_>, rix: Rix) -> Result<Option<(Membership, Vec<Stripped>)>, ReadError> {
+        let Some(event) = room.event(rix).await? else { return Ok(None) };
+        let Some(membership) = event.header.membership else { return Ok(None) };
+        let root = event.header.root_after;
+        let mut found = Vec::with_capacity(STRIPPED_TYPES.len() + 2);
+        for event_type in STRIPPED_TYPES {
+            found.extend(room.state_at(root, event_type, "").await?);
+        }
+        found.extend(room.state_at(root, "m.room.member", &event.header.sender).await?.filter(|sender| *sender != rix));
+        found.push(rix);
+        let mut events = Vec::with_capacity(found.len());
+        for event in room.events(&found).await? {
+            let redacted = room.redaction_of(&event).await?.is_some();
+            let event = if redacted { room.pruned(&event)? } else { event };
+            events.push(Stripped::Ours(StrippedEvent(event)));
+        }
+        Ok(Some((membership, events)))
+    }
+}
+
+fn add(rooms: &mut SyncRooms, room_id: OwnedRoomId, membership: Membership, events: Vec<Stripped>) {
+    let events = Events { events };
+    match membership {
+        Membership::Invite => drop(rooms.invite.insert(room_id, InvitedRoom { invite_state: events })),
+        Membership::Knock => drop(rooms.knock.insert(room_id, KnockedRoom { knock_state: events })),
+        // The row is of an invite or knock that has come to its end: the room is told of elsewhere.
+        Membership::Join | Membership::Leave | Membership::Ban => {}
+    }
+}
+
+/// The stripped state that another server sent, and the member event; what can't be read is left out (SECURITY 31).
+fn theirs(row: &OutOfBandRow) -> Vec<Stripped> {
+    let state: Vec<Box<RawValue>> = serde_json::from_slice(&row.stripped_state).unwrap_or_default();
+    let event = serde_json::from_slice::<StrippedForm<'_>>(&row.event).ok();
+    let event = event.and_then(|event| serde_json::value::to_raw_value(&event).ok());
+    state.into_iter().filter(|event| is_stripped(event)).chain(event).map(Stripped::Theirs).collect()
+}
+
+/// The four fields of a stripped event.
+#[derive(serde::Deserialize, serde::Serialize)]
+struct StrippedForm<'a> {
+    #[serde(borrow)]
+    content: &'a RawValue,
+    sender: String,
+    state_key: String,
+    #[serde(rename = "type")]
+    event_type: String,
+}
+
+fn is_stripped(event: &RawValue) -> bool {
+    serde_json::from_str::<StrippedForm<'_>>(event.get()).is_ok_and(|event| event.content.get().starts_with('{'))
+}

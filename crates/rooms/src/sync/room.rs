@@ -1,0 +1,161 @@
+//! What one room contributes to a sync.
+
+use primitives::{NodeId, Rix, StreamPosition};
+use storage::ReadError;
+
+use super::{
+    StateAfter, SyncRequest,
+    changes::Left,
+    response::{Events, JoinedRoom, StatePart, SyncTimeline},
+    state_part::{Extent, StateNeed},
+    timeline::{Span, Window, arrived, newest},
+};
+use crate::{
+    read::{END, Point, Reader, Reads, RoomView, Shower, after, page_token, show},
+    visibility::Standing,
+};
+
+/// Who asks for what.
+pub(super) struct Asked<'a> {
+    /// Who asks.
+    pub(super) reader: &'a Reader,
+    /// For what.
+    pub(super) request: &'a SyncRequest,
+    /// What was sent up to here has arrived at the client.
+    pub(super) acknowledged: StreamPosition,
+}
+
+/// How the user stands to the room.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Member {
+    /// In it.
+    Joined {
+        /// Since the last sync.
+        newly: bool,
+    },
+    /// No longer in it.
+    Left(Left),
+}
+
+/// Up to where the user is told of a room.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    root: NodeId,
+    position: StreamPosition,
+    /// The last event in the order of arrival, where others of its batch come after it.
+    last: Option<Rix>,
+    /// The last point in topological order.
+    point: Point,
+}
+
+impl Reads {
+    /// What is new in a room; `None` if nothing is.
+    pub(super) async fn room_part(
+        &self,
+        room: &RoomView<'_>,
+        asked: &Asked<'_>,
+        member: Member,
+    ) -> Result<Option<JoinedRoom>, ReadError> {
+        let Some(head) = room.head().await? else { return Ok(None) };
+        let request = asked.request;
+        let shower = Shower::open(room, asked.reader, self.0.clock.now()).await?;
+        let mut shower = shower.without_room_id(request.filter.event_format);
+        let end = match (member, shower.eyes.standing()) {
+            (Member::Joined { .. }, _) => End { root: head.root, position: room.view.position(), last: None, point: END },
+            (Member::Left(left), Standing::Left { rix, rank, root }) if left.was_in => {
+                let position = if rix == left.rix { left.position } else { self.position_of(room, rix).await? };
+                End { root, position, last: Some(rix), point: after((rank, rix)) }
+            }
+            (Member::Left(left), _) => return self.refused_invite(&mut shower, asked, left.rix).await,
+        };
+        let newly = matches!(member, Member::Joined { newly: true });
+        let since = request.since.map(|since| since.position.min(end.position));
+        let window = self.window(&mut shower, asked, since.filter(|_| !newly), end).await?;
+        if since.is_some() && !newly && !request.full_state && !window.moved {
+            return Ok(None);
+        }
+        let window = Window { limited: window.limited || (newly && self.existed(room, since).await?), ..window };
+        let extent = match since {
+            Some(since) if !newly && !request.full_state => match &window.changed {
+                Some(slots) => Extent::Slots(slots.iter().copied().collect()),
+                None => Extent::Since(room.last_event_at(since).await?.map_or(NodeId(0), |(_, root)| root)),
+            },
+            _ => Extent::All,
+        };
+        let need = StateNeed { asked, extent, root: end.root, window: &window };
+        let state = self.state_part(&mut shower, need).await?;
+        if window.events.is_empty() && !window.limited && state.is_empty() && since.is_some() && !request.full_state && !newly {
+            return Ok(None);
+        }
+        Ok(Some(JoinedRoom {
+            summary: state.summary,
+            state: named(request.state_after, shower.show_all(state.events).await?),
+            timeline: SyncTimeline {
+                limited: window.limited,
+                prev_batch: page_token(room, window.prev),
+                events: show(&mut shower, &window.events).await?,
+            },
+            ephemeral: Events::default(),
+            account_data: Events::default(),
+            unread_notifications: None,
+            unread_thread_notifications: std::collections::BTreeMap::new(),
+        }))
+    }
+
+    async fn window(
+        &self,
+        shower: &mut Shower<'_>,
+        asked: &Asked<'_>,
+        since: Option<StreamPosition>,
+        end: End,
+    ) -> Result<Window, ReadError> {
+        let filter = &asked.request.filter.room.timeline;
+        match since {
+            Some(since) => arrived(shower, Span { since, upto: end.position, last: end.last }, filter.limit(), filter).await,
+            None => newest(shower, end.point, filter.limit(), filter).await,
+        }
+    }
+
+    /// Whether the room had events before a position: then a user who has joined since is not shown all of it.
+    async fn existed(&self, room: &RoomView<'_>, since: Option<StreamPosition>) -> Result<bool, ReadError> {
+        match since {
+            Some(since) => Ok(room.last_event_at(since).await?.is_some()),
+            None => Ok(false),
+        }
+    }
+
+    async fn position_of(&self, room: &RoomView<'_>, rix: Rix) -> Result<StreamPosition, ReadError> {
+        Ok(room.event(rix).await?.map_or(StreamPosition::ZERO, |event| event.position))
+    }
+
+    /// The end of an invite or a knock: of the room, its user sees just that.
+    async fn refused_invite(
+        &self,
+        shower: &mut Shower<'_>,
+        asked: &Asked<'_>,
+        rix: Rix,
+    ) -> Result<Option<JoinedRoom>, ReadError> {
+        let Some(event) = shower.room.event(rix).await? else { return Ok(None) };
+        let prev_batch = page_token(shower.room, (event.header.rank, rix));
+        let events = show(shower, &[event]).await?;
+        Ok(Some(JoinedRoom {
+            summary: None,
+            state: named(asked.request.state_after, Vec::new()),
+            timeline: SyncTimeline { events, limited: false, prev_batch },
+            ephemeral: Events::default(),
+            account_data: Events::default(),
+            unread_notifications: None,
+            unread_thread_notifications: std::collections::BTreeMap::new(),
+        }))
+    }
+}
+
+/// The state under the name that the client asked for.
+pub(super) fn named(name: StateAfter, events: Vec<crate::render::ClientEvent>) -> StatePart {
+    let events = Events { events };
+    match name {
+        StateAfter::No => StatePart::Before(events),
+        StateAfter::Stable => StatePart::After(events),
+        StateAfter::Unstable => StatePart::AfterUnstable(events),
+    }
+}

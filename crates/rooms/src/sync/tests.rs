@@ -1,0 +1,40 @@
+//! Sync on rooms that are written row by row.
+
+mod client;
+mod incremental;
+mod lazy;
+mod rooms;
+
+use serde_json::Value;
+
+use super::*;
+use crate::testing::stored::{World, reader};
+
+/// Asks once, without waiting.
+async fn synced(world: &World, user: &str, request: SyncRequest) -> (SyncToken, Value) {
+    let response = world.reads.sync(&reader(user), request).await.expect("a response");
+    (response.next_batch, serde_json::to_value(response).expect("JSON"))
+}
+
+fn since(token: SyncToken) -> SyncRequest {
+    SyncRequest { since: Some(token), ..SyncRequest::default() }
+}
+
+fn filtered(json: &str) -> SyncRequest {
+    SyncRequest { filter: Filter::parse(json).expect("a filter"), ..SyncRequest::default() }
+}
+
+/// The numbers of a list of events.
+fn rixes(events: &Value) -> Vec<u32> {
+    let number = |event: &Value| event["event_id"].as_str()?.rsplit('e').next()?.parse().ok();
+    events.as_array().map(|events| events.iter().map(|event| number(event).expect("a number")).collect()).unwrap_or_default()
+}
+
+/// The numbers of a joined room's timeline, of its state, and whether it is limited.
+fn part(room: &Value) -> (Vec<u32>, Vec<u32>, bool) {
+    (rixes(&room["timeline"]["events"]), rixes(&room["state"]["events"]), room["timeline"]["limited"] == true)
+}
+
+fn joined(response: &Value) -> &Value {
+    &response["rooms"]["join"]["!r1:x"]
+}

@@ -1,0 +1,153 @@
+use serde_json::json;
+use storage::{
+    Positioned,
+    schema::rooms::{Membership, OutOfBand, OutOfBandRow, UserLog, UserLogEntry},
+};
+
+use super::*;
+use crate::testing::stored::{ROOM, member, message, number, state_event};
+
+#[tokio::test]
+async fn a_room_that_was_joined_since_comes_whole() {
+    let mut world = World::new().await;
+    world.room(ROOM, "shared").await;
+    let (token, response) = synced(&world, "@b:x", SyncRequest::default()).await;
+    assert_eq!(response.get("rooms"), None);
+    world.send(message("@a:x", "x")).await;
+    world.send(member("@b:x", "@b:x", "join")).await;
+    let asked = SyncRequest { since: Some(token), ..filtered(r#"{"room":{"timeline":{"limit":2}}}"#) };
+    let (_, response) = synced(&world, "@b:x", asked).await;
+    assert_eq!(part(joined(&response)), (vec![6, 7], vec![1, 2, 3, 4, 5], true));
+    assert_eq!(joined(&response)["timeline"]["events"][0]["unsigned"]["membership"], "leave");
+    // All of it fits, but the client has to know that it was not there before.
+    let messages = SyncRequest { since: Some(token), ..filtered(r#"{"room":{"timeline":{"types":["m.room.message"]}}}"#) };
+    assert!(part(joined(&synced(&world, "@b:x", messages).await.1)).2);
+}
+
+#[tokio::test]
+async fn a_room_made_since_is_not_limited() {
+    let mut world = World::new().await;
+    let (token, _) = synced(&world, "@a:x", SyncRequest::default()).await;
+    world.room(ROOM, "shared").await;
+    let (_, response) = synced(&world, "@a:x", since(token)).await;
+    assert_eq!(part(joined(&response)), (vec![1, 2, 3, 4, 5], vec![], false));
+}
+
+#[tokio::test]
+async fn a_left_room_is_told_of_up_to_the_leave_once() {
+    let mut world = World::new().await;
+    world.room(ROOM, "joined").await;
+    world.send(member("@b:x", "@b:x", "join")).await;
+    let (token, _) = synced(&world, "@b:x", SyncRequest::default()).await;
+    world.send(message("@a:x", "before")).await;
+    world.send(state_event("@a:x", "m.room.topic", json!({ "topic": "before" }))).await;
+    let left = vec![member("@b:x", "@b:x", "leave"), message("@a:x", "same batch"), state_event("@a:x", "m.room.topic", json!({}))];
+    world.send_all(ROOM, left).await;
+    world.send(message("@a:x", "after")).await;
+    let (next, response) = synced(&world, "@b:x", since(token)).await;
+    assert_eq!(response["rooms"].get("join"), None);
+    assert_eq!(part(&response["rooms"]["leave"]["!r1:x"]), (vec![7, 8, 9], vec![], false));
+    assert_eq!(synced(&world, "@b:x", since(next)).await.1.get("rooms"), None);
+
+    let (_, response) = synced(&world, "@b:x", SyncRequest::default()).await;
+    assert_eq!(response.get("rooms"), None, "left rooms are shown only if they are asked for");
+    let asked = filtered(r#"{"room":{"include_leave":true,"timeline":{"limit":1}}}"#);
+    let (_, response) = synced(&world, "@b:x", asked.clone()).await;
+    assert_eq!(part(&response["rooms"]["leave"]["!r1:x"]), (vec![9], vec![1, 2, 3, 4, 5, 6, 8], true));
+    let full = SyncRequest { since: Some(next), full_state: true, ..asked };
+    let (_, response) = synced(&world, "@b:x", full).await;
+    assert_eq!(part(&response["rooms"]["leave"]["!r1:x"]).1, [1, 2, 3, 4, 5, 8, 9]);
+}
+
+#[tokio::test]
+async fn joined_left_and_joined_again_is_joined() {
+    let mut world = World::new().await;
+    world.room(ROOM, "shared").await;
+    let (token, _) = synced(&world, "@b:x", SyncRequest::default()).await;
+    for membership in ["join", "leave", "join"] {
+        world.send(member("@b:x", "@b:x", membership)).await;
+    }
+    let (_, response) = synced(&world, "@b:x", since(token)).await;
+    assert_eq!(response["rooms"].get("leave"), None);
+    assert!(part(joined(&response)).0.contains(&8));
+}
+
+#[tokio::test]
+async fn an_invite_shows_what_it_may_and_a_refused_one_its_end() {
+    let mut world = World::new().await;
+    world.room(ROOM, "joined").await;
+    world.send(state_event("@a:x", "m.room.name", json!({ "name": "secret club" }))).await;
+    world.send(state_event("@a:x", "org.example.secret", json!({ "a": 1 }))).await;
+    let (token, _) = synced(&world, "@b:x", SyncRequest::default()).await;
+    world.send(member("@a:x", "@b:x", "invite")).await;
+    for request in [since(token), SyncRequest::default()] {
+        let (_, response) = synced(&world, "@b:x", request).await;
+        let events = response["rooms"]["invite"]["!r1:x"]["invite_state"]["events"].as_array().expect("events").clone();
+        let types: Vec<_> = events.iter().map(|event| event["type"].as_str().expect("a type")).collect();
+        let expected =
+            ["m.room.create", "m.room.join_rules", "m.room.name", "m.room.history_visibility", "m.room.member", "m.room.member"];
+        assert_eq!(types, expected);
+        assert_eq!(events[5], json!({ "content": { "membership": "invite", "displayname": "@b:x" }, "sender": "@a:x", "state_key": "@b:x", "type": "m.room.member" }));
+        assert!(events[0]["origin_server_ts"].is_u64());
+    }
+    let (token, _) = synced(&world, "@b:x", SyncRequest::default()).await;
+    world.send(message("@a:x", "not for b")).await;
+    let refused = world.send(member("@b:x", "@b:x", "leave")).await;
+    let (next, response) = synced(&world, "@b:x", since(token)).await;
+    assert_eq!(part(&response["rooms"]["leave"]["!r1:x"]), (vec![refused.0], vec![], false));
+    assert_eq!(response["rooms"].get("invite"), None);
+    assert_eq!(synced(&world, "@b:x", since(next)).await.1.get("rooms"), None);
+}
+
+#[tokio::test]
+async fn a_forgotten_room_is_not_told_of() {
+    let mut world = World::new().await;
+    world.room(ROOM, "shared").await;
+    world.send(member("@b:x", "@b:x", "join")).await;
+    let (token, _) = synced(&world, "@b:x", SyncRequest::default()).await;
+    world.send(member("@b:x", "@b:x", "leave")).await;
+    let user = number("@b:x").expect("a user");
+    world
+        .write(|batch| {
+            let entry = UserLogEntry::Forget { room: ROOM };
+            batch.put::<UserLog>(&(user, primitives::StreamPosition::PENDING, 0), &entry);
+        })
+        .await;
+    assert_eq!(synced(&world, "@b:x", since(token)).await.1.get("rooms"), None);
+}
+
+#[tokio::test]
+async fn an_invite_from_elsewhere_shows_what_came_with_it_and_drops_what_is_broken() {
+    let mut world = World::new().await;
+    world.room(ROOM, "shared").await;
+    let user = number("@b:x").expect("a user");
+    let (token, _) = synced(&world, "@b:x", SyncRequest::default()).await;
+    let invite = json!({ "type": "m.room.member", "state_key": "@b:x", "sender": "@z:y", "content": { "membership": "invite" }, "depth": 3 });
+    let name = json!({ "type": "m.room.name", "state_key": "", "sender": "@z:y", "content": { "name": "n" } });
+    let row = |membership| OutOfBandRow {
+        membership,
+        sender: "@z:y".to_owned(),
+        event: invite.to_string().into_bytes(),
+        stripped_state: json!([name, { "type": 5 }, "x"]).to_string().into_bytes(),
+    };
+    let put = |membership| {
+        let row = Positioned::pending(row(membership));
+        let entry = UserLogEntry::OutOfBand { room: ROOM, membership };
+        move |batch: &mut storage::Batch| {
+            batch.put::<OutOfBand>(&(user, ROOM), &row).put::<UserLog>(&(user, primitives::StreamPosition::PENDING, 0), &entry);
+        }
+    };
+    world.write(put(Membership::Invite)).await;
+    for request in [since(token), SyncRequest::default()] {
+        let (_, response) = synced(&world, "@b:x", request).await;
+        let events = &response["rooms"]["invite"]["!r1:x"]["invite_state"]["events"];
+        let mut stripped = invite.clone();
+        stripped.as_object_mut().expect("an object").remove("depth");
+        assert_eq!(*events, json!([name, stripped]));
+    }
+    let (token, _) = synced(&world, "@b:x", SyncRequest::default()).await;
+    world.write(put(Membership::Leave)).await;
+    let (_, response) = synced(&world, "@b:x", since(token)).await;
+    assert!(response["rooms"]["leave"]["!r1:x"].is_object());
+    assert_eq!(synced(&world, "@b:x", SyncRequest::default()).await.1.get("rooms"), None);
+}
