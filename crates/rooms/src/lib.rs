@@ -2,7 +2,7 @@
 
 pub mod activity;
 pub mod auth;
-pub mod event_key;
+mod event_key;
 pub mod filter;
 pub mod pdu;
 pub mod read;
@@ -16,6 +16,7 @@ pub mod version;
 pub mod visibility;
 
 pub use auth::AuthError;
+pub use event_key::event_key;
 pub use pdu::{Pdu, PduError};
 pub use read::{ReadRoomError, Reader, Reads};
 pub use version::RoomVersion;

@@ -25,12 +25,12 @@ use crate::{
     tokens::{BadToken, SyncToken},
 };
 
+pub(crate) use access::Access;
 pub use caches::Caches;
 pub use context::{Context, ContextRequest};
 pub use members::{JoinedMember, JoinedMembers, MembersRequest};
-pub use messages::{Messages, MessagesRequest, PageDirection};
-pub(crate) use access::Access;
 pub(crate) use messages::{BEGINNING, END, Page, PageScan, Point, after, page, page_token, show};
+pub use messages::{Messages, MessagesRequest, PageDirection};
 pub(crate) use room_view::RoomView;
 pub(crate) use shown::Shower;
 
@@ -89,13 +89,17 @@ impl Reads {
     }
 
     /// The room as a view shows it; `None` if there is none or it is being purged.
-    pub(crate) async fn room<'a>(&'a self, view: &'a View, room_id: &RoomId) -> Result<Option<RoomView<'a>>, ReadError> {
+    pub(crate) async fn room<'a>(
+        &'a self,
+        view: &'a View,
+        room_id: &RoomId,
+    ) -> Result<Option<RoomView<'a>>, ReadError> {
         RoomView::by_id(view, &self.0.caches, room_id).await
     }
 
     /// The token of the place that a view shows.
     pub(crate) fn token_of(&self, view: &View) -> SyncToken {
-        let low_half = |id: u64| (id & u64::from(u32::MAX)) as u32;
+        let low_half = |id: u64| u32::try_from(id & u64::from(u32::MAX)).unwrap_or_default();
         SyncToken {
             position: view.position(),
             epoch: low_half(self.0.storage.epoch()),

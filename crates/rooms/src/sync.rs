@@ -30,8 +30,8 @@ use room::{Asked, Member};
 
 pub(crate) use memory::SyncMemory;
 pub use response::{
-    DeviceLists, Events, InvitedRoom, JoinedRoom, KnockedRoom, LeftRoom, Notifications, RoomSummary, StatePart, Stripped,
-    SyncResponse, SyncRooms, SyncTimeline,
+    DeviceLists, Events, InvitedRoom, JoinedRoom, KnockedRoom, LeftRoom, Notifications, RoomSummary, StatePart,
+    Stripped, SyncResponse, SyncRooms, SyncTimeline,
 };
 
 /// The longest that a request is held open, whatever the client asks for.

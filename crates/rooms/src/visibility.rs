@@ -50,9 +50,10 @@ pub struct Moment {
 /// A reader's own `m.room.member` events are always theirs to see: the server tells them of it anyway, in an invite or as the end of one.
 pub fn allows(before: Moment, after: Moment, own_member_event: bool, joined_later: bool) -> bool {
     let at = |moment: Moment| match (moment.visibility, moment.membership) {
-        (HistoryVisibility::WorldReadable, _) | (_, Some(Membership::Join)) => true,
+        (HistoryVisibility::WorldReadable, _)
+        | (_, Some(Membership::Join))
+        | (HistoryVisibility::Invited, Some(Membership::Invite)) => true,
         (HistoryVisibility::Shared, _) => joined_later,
-        (HistoryVisibility::Invited, Some(Membership::Invite)) => true,
         // Both let members see what came after they were members; nobody else is left here.
         (HistoryVisibility::Invited | HistoryVisibility::Joined, _) => false,
     };

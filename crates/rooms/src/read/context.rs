@@ -46,7 +46,12 @@ pub struct Context {
 
 impl Reads {
     /// An event, what was around it, and the state at the end. Not found if the reader may not see the event.
-    pub async fn context(&self, reader: &Reader, room_id: &RoomId, request: ContextRequest) -> Result<Context, ReadRoomError> {
+    pub async fn context(
+        &self,
+        reader: &Reader,
+        room_id: &RoomId,
+        request: ContextRequest,
+    ) -> Result<Context, ReadRoomError> {
         let view = self.0.storage.view();
         let room = self.room(&view, room_id).await?.ok_or(ReadRoomError::NotFound)?;
         let head = room.head().await?.ok_or(ReadRoomError::NotFound)?;
@@ -58,7 +63,8 @@ impl Reads {
         }
         let access = Access::of(&head, &mut shower.eyes).await;
         let end = access.map_or(END, |access| access.cut(END));
-        let limit = request.limit.map_or(DEFAULT_LIMIT, |limit| usize::try_from(limit).unwrap_or(MAX_LIMIT).min(MAX_LIMIT));
+        let limit =
+            request.limit.map_or(DEFAULT_LIMIT, |limit| usize::try_from(limit).unwrap_or(MAX_LIMIT).min(MAX_LIMIT));
         let here = (event.header.rank, rix);
         let (filter, older) = (&request.filter, limit / 2);
         let scan = |direction, from, to, limit| PageScan { direction, from, to, limit, stop_at_gaps: false };

@@ -7,7 +7,12 @@ use crate::render::ClientEvent;
 
 impl Reads {
     /// An event. Not found if it is of another room, if the reader may not see it, or if it was not accepted: all look the same.
-    pub async fn event(&self, reader: &Reader, room_id: &RoomId, event_id: &EventId) -> Result<ClientEvent, ReadRoomError> {
+    pub async fn event(
+        &self,
+        reader: &Reader,
+        room_id: &RoomId,
+        event_id: &EventId,
+    ) -> Result<ClientEvent, ReadRoomError> {
         let view = self.0.storage.view();
         let room = self.room(&view, room_id).await?.ok_or(ReadRoomError::NotFound)?;
         if room.head().await?.is_none() {

@@ -89,7 +89,15 @@ impl Reads {
         match room.last_event_at(at).await? {
             Some((rix, root)) => {
                 root_after(shower, access, rix).await?;
-                Ok(if let Access::UntilLeft { rix: left, root, .. } = access && rix > left { root } else { root })
+                Ok(
+                    if let Access::UntilLeft { rix: left, root, .. } = access
+                        && rix > left
+                    {
+                        root
+                    } else {
+                        root
+                    },
+                )
             }
             None => Err(ReadRoomError::NotFound),
         }

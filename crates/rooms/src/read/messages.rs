@@ -123,7 +123,8 @@ impl Reads {
         let default = if backward { END } else { BEGINNING };
         let from = access.cut(self.point(&room, request.from, default).await?);
         let to = access.cut(self.point(&room, request.to, if backward { BEGINNING } else { END }).await?);
-        let limit = request.limit.map_or(DEFAULT_LIMIT, |limit| usize::try_from(limit).unwrap_or(MAX_LIMIT).min(MAX_LIMIT));
+        let limit =
+            request.limit.map_or(DEFAULT_LIMIT, |limit| usize::try_from(limit).unwrap_or(MAX_LIMIT).min(MAX_LIMIT));
 
         let scan = PageScan { direction: request.direction, from, to, limit, stop_at_gaps: false };
         let page = page(&mut shower, scan, &request.filter).await?;

@@ -76,7 +76,8 @@ impl<'a> RoomView<'a> {
     /// Several events as they were stored, in their order. They must exist.
     pub(crate) async fn events(&self, rixes: &[Rix]) -> Result<Vec<Arc<StoredEvent>>, ReadError> {
         let mut found: Vec<_> = rixes.iter().map(|rix| self.caches.events.get(&(self.nid, *rix))).collect();
-        let absent: Vec<_> = rixes.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(rix, _)| (self.nid, *rix)).collect();
+        let absent: Vec<_> =
+            rixes.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(rix, _)| (self.nid, *rix)).collect();
         let headers = self.view.multi_get::<EventHeaders>(&absent).await?;
         let texts = self.view.multi_get::<EventJson>(&absent).await?;
         let mut loaded = absent.iter().zip(headers).zip(texts);
@@ -140,7 +141,12 @@ impl<'a> RoomView<'a> {
     }
 
     /// The state event that a state holds under a type and state key.
-    pub(crate) async fn state_at(&self, root: NodeId, event_type: &str, state_key: &str) -> Result<Option<Rix>, ReadError> {
+    pub(crate) async fn state_at(
+        &self,
+        root: NodeId,
+        event_type: &str,
+        state_key: &str,
+    ) -> Result<Option<Rix>, ReadError> {
         if root == EMPTY {
             return Ok(None);
         }
@@ -172,7 +178,11 @@ impl<'a> RoomView<'a> {
     }
 
     /// The members that a state holds, as far as `keep` lets them through.
-    pub(crate) async fn members(&self, root: NodeId, keep: impl Fn(Entry) -> bool) -> Result<Vec<(Slot, Entry)>, ReadError> {
+    pub(crate) async fn members(
+        &self,
+        root: NodeId,
+        keep: impl Fn(Entry) -> bool,
+    ) -> Result<Vec<(Slot, Entry)>, ReadError> {
         self.walk(|nodes| state::members(nodes, root, &keep)).await
     }
 

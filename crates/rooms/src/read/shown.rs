@@ -43,7 +43,11 @@ impl<'a> Shower<'a> {
     }
 
     /// An event, if there is one and the reader may see it and wants it.
-    pub(crate) async fn wanted(&mut self, rix: Rix, filter: &RoomEventFilter) -> Result<Option<Arc<StoredEvent>>, ReadError> {
+    pub(crate) async fn wanted(
+        &mut self,
+        rix: Rix,
+        filter: &RoomEventFilter,
+    ) -> Result<Option<Arc<StoredEvent>>, ReadError> {
         let Some(event) = self.room.event(rix).await? else { return Ok(None) };
         if !self.eyes.sees(&event.header).await? {
             return Ok(None);
@@ -108,7 +112,9 @@ impl<'a> Shower<'a> {
     async fn replaced(&self, event: &StoredEvent) -> Result<Option<Arc<StoredEvent>>, ReadError> {
         let header = &event.header;
         let Some(state_key) = &header.state_key else { return Ok(None) };
-        let Some(rix) = self.room.state_at(header.root_before, &header.event_type, state_key).await? else { return Ok(None) };
+        let Some(rix) = self.room.state_at(header.root_before, &header.event_type, state_key).await? else {
+            return Ok(None);
+        };
         let Some(replaced) = self.room.event(rix).await? else { return Ok(None) };
         Ok(Some(match self.room.redaction_of(&replaced).await? {
             Some(_) => self.room.pruned(&replaced)?,
@@ -119,7 +125,8 @@ impl<'a> Shower<'a> {
     async fn add_local(&self, rix: Rix, unsigned: &mut Unsigned) -> Result<(), ReadError> {
         let Some(local) = self.room.view.get::<EventLocals>(&(self.room.nid, rix)).await? else { return Ok(()) };
         unsigned.delay_id = local.delay_id;
-        let same_device = local.device_id.is_some() && local.device_id.as_deref() == self.reader.device_id.as_ref().map(|id| id.as_str());
+        let same_device = local.device_id.is_some()
+            && local.device_id.as_deref() == self.reader.device_id.as_ref().map(|id| id.as_str());
         unsigned.transaction_id = local.transaction_id.filter(|_| same_device);
         Ok(())
     }

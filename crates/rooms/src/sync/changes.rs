@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use primitives::{Rix, RoomNid, StreamPosition};
 use storage::{
     Direction, KeyRange, Positioned, ReadError, View,
-    schema::rooms::{
-        Membership, MembershipRow, Memberships, OutOfBand, OutOfBandRow, RoomLog, UserLog, UserLogEntry,
-    },
+    schema::rooms::{Membership, MembershipRow, Memberships, OutOfBand, OutOfBandRow, RoomLog, UserLog, UserLogEntry},
 };
 
 use super::SyncRequest;
@@ -56,7 +54,12 @@ struct Story {
 
 impl Reads {
     /// What changed for a user up to a view.
-    pub(super) async fn changes(&self, view: &View, reader: &Reader, request: &SyncRequest) -> Result<UserChanges, ReadError> {
+    pub(super) async fn changes(
+        &self,
+        view: &View,
+        reader: &Reader,
+        request: &SyncRequest,
+    ) -> Result<UserChanges, ReadError> {
         let Some(since) = request.since else { return initial(view, reader, request.filter.room.include_leave).await };
         let mut changes = UserChanges::default();
         let stories = stories(view, reader, since.position).await?;

@@ -33,7 +33,13 @@ const STRIPPED_TYPES: [&str; 8] = [
 
 impl Reads {
     /// Adds the rooms that the user is invited to or has knocked at.
-    pub(super) async fn add_invited(&self, view: &View, changes: &UserChanges, asked: &Asked<'_>, rooms: &mut SyncRooms) {
+    pub(super) async fn add_invited(
+        &self,
+        view: &View,
+        changes: &UserChanges,
+        asked: &Asked<'_>,
+        rooms: &mut SyncRooms,
+    ) {
         for (nid, rix) in &changes.asked {
             if let Some((room_id, (membership, events))) = logged(self.asked_part(view, *nid, *rix, asked).await) {
                 add(rooms, room_id, membership, events);

@@ -61,7 +61,9 @@ impl Reads {
         let shower = Shower::open(room, asked.reader, self.0.clock.now()).await?;
         let mut shower = shower.without_room_id(request.filter.event_format);
         let end = match (member, shower.eyes.standing()) {
-            (Member::Joined { .. }, _) => End { root: head.root, position: room.view.position(), last: None, point: END },
+            (Member::Joined { .. }, _) => {
+                End { root: head.root, position: room.view.position(), last: None, point: END }
+            }
             (Member::Left(left), Standing::Left { rix, rank, root }) if left.was_in => {
                 let position = if rix == left.rix { left.position } else { self.position_of(room, rix).await? };
                 End { root, position, last: Some(rix), point: after((rank, rix)) }
@@ -84,7 +86,13 @@ impl Reads {
         };
         let need = StateNeed { asked, extent, root: end.root, window: &window };
         let state = self.state_part(&mut shower, need).await?;
-        if window.events.is_empty() && !window.limited && state.is_empty() && since.is_some() && !request.full_state && !newly {
+        if window.events.is_empty()
+            && !window.limited
+            && state.is_empty()
+            && since.is_some()
+            && !request.full_state
+            && !newly
+        {
             return Ok(None);
         }
         Ok(Some(JoinedRoom {
@@ -111,7 +119,9 @@ impl Reads {
     ) -> Result<Window, ReadError> {
         let filter = &asked.request.filter.room.timeline;
         match since {
-            Some(since) => arrived(shower, Span { since, upto: end.position, last: end.last }, filter.limit(), filter).await,
+            Some(since) => {
+                arrived(shower, Span { since, upto: end.position, last: end.last }, filter.limit(), filter).await
+            }
             None => newest(shower, end.point, filter.limit(), filter).await,
         }
     }

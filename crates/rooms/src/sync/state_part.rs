@@ -64,17 +64,24 @@ struct Change {
 
 impl Reads {
     /// Finds the state for a part of a timeline.
-    pub(super) async fn state_part(&self, shower: &mut Shower<'_>, need: StateNeed<'_>) -> Result<FoundState, ReadError> {
+    pub(super) async fn state_part(
+        &self,
+        shower: &mut Shower<'_>,
+        need: StateNeed<'_>,
+    ) -> Result<FoundState, ReadError> {
         let room = shower.room;
         let filter = &need.asked.request.filter.room.state;
         let lazy = filter.lazy_load_members;
         let all = matches!(need.extent, Extent::All);
         let mut changes = changes(room, &need, lazy).await?;
         let members_changed = all || changes.keys().any(|slot| is_member_slot(*slot));
-        let summary = if members_changed { Some(self.summary(room, need.asked.reader, need.root).await?) } else { None };
+        let summary =
+            if members_changed { Some(self.summary(room, need.asked.reader, need.root).await?) } else { None };
         let mut needed = BTreeSet::new();
         if lazy {
-            needed = self.needed_members(room, &need, summary.as_ref().and_then(|summary| summary.heroes.as_deref())).await?;
+            needed = self
+                .needed_members(room, &need, summary.as_ref().and_then(|summary| summary.heroes.as_deref()))
+                .await?;
             let absent: Vec<_> = needed.iter().copied().filter(|slot| !changes.contains_key(slot)).collect();
             let entries = room.entries(need.root, &absent).await?;
             let found = absent.into_iter().zip(entries).filter_map(|(slot, entry)| Some((slot, entry?)));
@@ -128,7 +135,9 @@ impl Reads {
     /// Members whose events the timeline shows needn't be sent again later.
     async fn remember_shown_members(&self, room: &RoomView<'_>, need: &StateNeed<'_>) -> Result<(), ReadError> {
         for event in &need.window.events {
-            let Some(user) = event.header.state_key.as_ref().filter(|_| event.header.membership.is_some()) else { continue };
+            let Some(user) = event.header.state_key.as_ref().filter(|_| event.header.membership.is_some()) else {
+                continue;
+            };
             if let Some(slot) = room.slot("m.room.member", user).await? {
                 self.0.sync.sends_member(need.asked.reader, (room.nid, slot), event.rix, room.view.position());
             }
@@ -170,7 +179,8 @@ async fn up_to_the_start(
 ) -> Result<BTreeMap<Slot, Rix>, ReadError> {
     let shown: HashSet<Rix> = need.window.events.iter().map(|event| event.rix).collect();
     let (in_timeline, mut events): (Vec<_>, BTreeMap<_, _>) = {
-        let (inside, outside): (Vec<_>, Vec<_>) = changes.iter().partition(|(_, change)| shown.contains(&change.now.rix));
+        let (inside, outside): (Vec<_>, Vec<_>) =
+            changes.iter().partition(|(_, change)| shown.contains(&change.now.rix));
         (inside, outside.into_iter().map(|(slot, change)| (*slot, change.now.rix)).collect())
     };
     let Some(first) = need.window.events.first() else { return Ok(events) };

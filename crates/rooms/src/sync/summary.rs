@@ -48,7 +48,9 @@ async fn heroes(room: &RoomView<'_>, reader: &Reader, root: NodeId) -> Result<Ve
     let mut members = room.members(root, |entry| is_present(entry.membership)).await?;
     members.retain(|(slot, _)| Some(*slot) != own);
     if members.is_empty() {
-        members = room.members(root, |entry| !is_present(entry.membership) && entry.membership != Some(Membership::Knock)).await?;
+        members = room
+            .members(root, |entry| !is_present(entry.membership) && entry.membership != Some(Membership::Knock))
+            .await?;
         members.retain(|(slot, _)| Some(*slot) != own);
     }
     let mut heroes = Vec::with_capacity(HEROES);

@@ -27,7 +27,10 @@ fn filtered(json: &str) -> SyncRequest {
 /// The numbers of a list of events.
 fn rixes(events: &Value) -> Vec<u32> {
     let number = |event: &Value| event["event_id"].as_str()?.rsplit('e').next()?.parse().ok();
-    events.as_array().map(|events| events.iter().map(|event| number(event).expect("a number")).collect()).unwrap_or_default()
+    events
+        .as_array()
+        .map(|events| events.iter().map(|event| number(event).expect("a number")).collect())
+        .unwrap_or_default()
 }
 
 /// The numbers of a joined room's timeline, of its state, and whether it is limited.

@@ -148,13 +148,12 @@ impl RoomView<'_> {
             RoomLogEntry::Event { rank: older, .. } => rank.0.saturating_sub(older.0) >= Rank::GAP / 2,
             _ => false,
         };
-        let jumps = match older {
-            Some(older) => far(older),
-            None => {
-                let before = KeyRange::until(&(self.nid,), &row);
-                let page = self.view.scan::<RoomLog>(&before, 1, Direction::Backward).await?;
-                page.rows.first().is_some_and(|(_, older)| far(older))
-            }
+        let jumps = if let Some(older) = older {
+            far(older)
+        } else {
+            let before = KeyRange::until(&(self.nid,), &row);
+            let page = self.view.scan::<RoomLog>(&before, 1, Direction::Backward).await?;
+            page.rows.first().is_some_and(|(_, older)| far(older))
         };
         Ok(jumps || self.has_gap(rank).await?)
     }

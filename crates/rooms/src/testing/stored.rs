@@ -5,14 +5,16 @@ use std::{
     sync::Arc,
 };
 
-use primitives::{ManualClock, NodeId, Random, Rank, Rix, RoomNid, SharedClock, Slot, StreamPosition, UnixMillis, UserNid};
+use primitives::{
+    KeyedHash, ManualClock, NodeId, Random, Rank, Rix, RoomNid, SharedClock, Slot, StreamPosition, UnixMillis, UserNid,
+};
 use ruma::{EventId, OwnedEventId, RoomId, owned_server_name};
 use serde_json::{Value, json};
 use storage::{
     Batch, Positioned, Raw, Storage, Text,
     schema::rooms::{
-        self as schema, EventHeader, EventKind, EventLocal, EventPlace, Membership, MembershipRow, RoomHead, RoomLogEntry, RoomRow,
-        SlotKey, SlotList, UserLogEntry, Verdict,
+        self as schema, EventHeader, EventKind, EventLocal, EventPlace, Membership, MembershipRow, RoomHead,
+        RoomLogEntry, RoomRow, SlotKey, SlotList, UserLogEntry, Verdict,
     },
 };
 use users::Users;
@@ -155,7 +157,8 @@ impl World {
             let head = RoomHead { next_rix: 1, next_node: 1, max_rank: Rank(Rank::FIRST.0 - 1), ..RoomHead::default() };
             Room { head, ..Room::default() }
         });
-        let rixes = drafts.into_iter().map(|draft| known.write(room, hash, now, draft, &mut batch, &mut written)).collect();
+        let rixes =
+            drafts.into_iter().map(|draft| known.write(room, hash, now, &draft, &mut batch, &mut written)).collect();
         batch.put::<schema::RoomHeads>(&(room,), &known.head);
         let writing = self.activity.writing(room);
         let position = self.storage.commit(batch).await.expect("commits");
@@ -190,6 +193,7 @@ impl World {
         rix
     }
 
+    #[expect(clippy::unused_self, reason = "reads as the world's room")]
     pub(crate) fn id(&self) -> &'static RoomId {
         ruma::room_id!("!r1:x")
     }
@@ -209,9 +213,9 @@ impl Room {
     fn write(
         &mut self,
         room: RoomNid,
-        hash: primitives::KeyedHash,
+        hash: KeyedHash,
         now: u64,
-        draft: Draft,
+        draft: &Draft,
         batch: &mut Batch,
         written: &mut Written,
     ) -> Rix {
@@ -220,12 +224,13 @@ impl Room {
         let next_rank = Rank(self.head.max_rank.0 + if draft.gap { Rank::GAP } else { 1 });
         let rank = draft.rank.unwrap_or(next_rank);
         self.head.max_rank = self.head.max_rank.max(rank);
-        let membership = (draft.kind == "m.room.member").then(|| draft.content["membership"].as_str().and_then(Membership::parse));
+        let membership =
+            (draft.kind == "m.room.member").then(|| draft.content["membership"].as_str().and_then(Membership::parse));
         let membership = membership.flatten();
         let root_before = self.head.root;
         let changed = draft.state_key.as_ref().filter(|_| draft.verdict == Verdict::Accepted).map(|state_key| {
             let key = SlotKey { event_type: draft.kind.to_owned(), state_key: state_key.clone() };
-            self.change(room, hash, key, Change { slot: Slot(0), rix, membership }, batch)
+            self.change(room, hash, &key, Change { slot: Slot(0), rix, membership }, batch)
         });
         let header = EventHeader {
             event_id: event_id(room, rix).to_string(),
@@ -260,14 +265,22 @@ impl Room {
         }
         if draft.verdict == Verdict::Accepted {
             self.log(room, rix, rank, changed, batch, written);
-            if let (Some(membership), Some(target)) = (membership, draft.state_key) {
+            if let (Some(membership), Some(target)) = (membership, &draft.state_key) {
                 self.note_member(room, target, rix, membership, batch, written);
             }
         }
         rix
     }
 
-    fn log(&self, room: RoomNid, rix: Rix, rank: Rank, changed: Option<Slot>, batch: &mut Batch, written: &mut Written) {
+    fn log(
+        &self,
+        room: RoomNid,
+        rix: Rix,
+        rank: Rank,
+        changed: Option<Slot>,
+        batch: &mut Batch,
+        written: &mut Written,
+    ) {
         let changed = Some(changed.into_iter().collect());
         let entry = RoomLogEntry::Event { rix, rank, root: self.head.root, changed, relay: true };
         batch
@@ -276,7 +289,7 @@ impl Room {
         written.index += 1;
     }
 
-    fn change(&mut self, room: RoomNid, hash: primitives::KeyedHash, key: SlotKey, change: Change, batch: &mut Batch) -> Slot {
+    fn change(&mut self, room: RoomNid, hash: KeyedHash, key: &SlotKey, change: Change, batch: &mut Batch) -> Slot {
         let slot = *self.slots.entry(key.clone()).or_insert_with(|| {
             let counter = match &*key.event_type {
                 "m.room.member" => &mut self.head.next_member_slot,
@@ -286,7 +299,9 @@ impl Room {
             let base = if key.event_type == "m.room.member" { FIRST_MEMBER_SLOT.0 } else { 0 };
             let slot = Slot(base + *counter - 1);
             let hashed = hash.hash8(&[key.event_type.as_bytes(), key.state_key.as_bytes()]);
-            batch.put::<schema::Slots>(&(room, hashed), &SlotList(vec![slot])).put::<schema::SlotKeys>(&(room, slot), &key);
+            batch
+                .put::<schema::Slots>(&(room, hashed), &SlotList(vec![slot]))
+                .put::<schema::SlotKeys>(&(room, slot), key);
             slot
         });
         let mut new = NewNodes::new(NodeId(self.head.next_node));
@@ -304,14 +319,14 @@ impl Room {
     fn note_member(
         &mut self,
         room: RoomNid,
-        target: String,
+        target: &str,
         rix: Rix,
         membership: Membership,
         batch: &mut Batch,
         written: &mut Written,
     ) {
-        let before = self.members.insert(target.clone(), (rix, membership)).map(|(_, membership)| membership);
-        let Some(user) = number(&target) else { return };
+        let before = self.members.insert(target.to_owned(), (rix, membership)).map(|(_, membership)| membership);
+        let Some(user) = number(target) else { return };
         let row = Positioned::pending(MembershipRow { membership, rix, forgotten: false });
         let entry = UserLogEntry::Membership { room, membership, rix, before };
         batch

@@ -77,7 +77,9 @@ impl<'a> Eyes<'a> {
             let Some(event) = self.room.event(rix).await? else { break };
             let header = &event.header;
             match self.room.member_at(header.root_before, self.slot).await? {
-                Some((_, Membership::Join)) => return Ok(Standing::Left { rix, rank: header.rank, root: header.root_after }),
+                Some((_, Membership::Join)) => {
+                    return Ok(Standing::Left { rix, rank: header.rank, root: header.root_after });
+                }
                 Some((earlier, _)) => rix = earlier,
                 None => break,
             }
@@ -139,7 +141,8 @@ impl<'a> Eyes<'a> {
         }
         let event = self.room.event(rix).await?;
         let content = event.and_then(|event| event.content_as::<Content>());
-        let visibility = content.map_or_else(HistoryVisibility::default, |c| HistoryVisibility::parse(&c.history_visibility));
+        let visibility =
+            content.map_or_else(HistoryVisibility::default, |c| HistoryVisibility::parse(&c.history_visibility));
         self.visibilities.insert(rix, visibility);
         Ok(visibility)
     }

@@ -1,7 +1,11 @@
 use super::*;
 
-const VISIBILITIES: [HistoryVisibility; 4] =
-    [HistoryVisibility::WorldReadable, HistoryVisibility::Shared, HistoryVisibility::Invited, HistoryVisibility::Joined];
+const VISIBILITIES: [HistoryVisibility; 4] = [
+    HistoryVisibility::WorldReadable,
+    HistoryVisibility::Shared,
+    HistoryVisibility::Invited,
+    HistoryVisibility::Joined,
+];
 
 fn still(visibility: HistoryVisibility, membership: Option<Membership>, joined_later: bool) -> bool {
     let moment = Moment { visibility, membership };

@@ -80,7 +80,8 @@ async fn those_who_left_page_up_to_when_they_left() {
     assert_eq!(all(&world, "@b:x", PageDirection::Backward, 4).await[0], left.0);
     let outside = world.reads.messages(&reader("@c:x"), world.id(), asked(PageDirection::Backward, None, 4)).await;
     assert!(matches!(outside, Err(ReadRoomError::Forbidden)));
-    let nowhere = world.reads.messages(&reader("@a:x"), ruma::room_id!("!none:x"), asked(PageDirection::Backward, None, 4)).await;
+    let nowhere =
+        world.reads.messages(&reader("@a:x"), ruma::room_id!("!none:x"), asked(PageDirection::Backward, None, 4)).await;
     assert!(matches!(nowhere, Err(ReadRoomError::Forbidden)));
 }
 
@@ -95,12 +96,14 @@ async fn tokens_of_sync_page_and_tokens_of_elsewhere_are_refused() {
     assert_eq!(rixes(&page["chunk"]), [later.0]);
     let page = messages(&world, "@a:x", asked(PageDirection::Backward, Some(here), 2)).await;
     assert_eq!(rixes(&page["chunk"]), [5, 4]);
-    let other_room = world.reads.messages(&reader("@a:x"), ruma::room_id!("!r2:x"), asked(PageDirection::Backward, None, 2)).await;
+    let other_room =
+        world.reads.messages(&reader("@a:x"), ruma::room_id!("!r2:x"), asked(PageDirection::Backward, None, 2)).await;
     let foreign = other_room.expect("a page").end.expect("more");
     let PageToken::Stream(token) = here else { panic!("a stream token") };
     let restored = PageToken::Stream(crate::tokens::SyncToken { epoch: token.epoch ^ 1, ..token });
     for bad in [foreign, restored] {
-        let refused = world.reads.messages(&reader("@a:x"), world.id(), asked(PageDirection::Backward, Some(bad), 2)).await;
+        let refused =
+            world.reads.messages(&reader("@a:x"), world.id(), asked(PageDirection::Backward, Some(bad), 2)).await;
         assert!(matches!(refused, Err(ReadRoomError::BadToken(_))));
     }
 }

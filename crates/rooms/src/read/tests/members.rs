@@ -41,7 +41,10 @@ async fn members_at_a_token_are_those_of_then() {
         let request = MembersRequest { at: Some(at), ..MembersRequest::default() };
         assert_eq!(members(&world, "@a:x", request).await.expect("members"), [2], "{at:?}");
     }
-    let request = MembersRequest { at: Some(PageToken::Stream(world.reads.token_of(&world.storage.view()))), ..MembersRequest::default() };
+    let request = MembersRequest {
+        at: Some(PageToken::Stream(world.reads.token_of(&world.storage.view()))),
+        ..MembersRequest::default()
+    };
     assert_eq!(members(&world, "@a:x", request).await.expect("members"), [2, 7]);
 }
 

@@ -98,7 +98,8 @@ async fn only_the_sending_device_sees_its_transaction_id() {
     assert_eq!(own["unsigned"]["transaction_id"], "t1");
     assert_eq!(own["unsigned"]["org.matrix.msc4140.delay_id"], "d1");
     let laptop = Reader { device_id: Some("LAPTOP".into()), ..reader("@a:x") };
-    let other = serde_json::to_value(world.reads.event(&laptop, world.id(), &id(rix)).await.expect("seen")).expect("JSON");
+    let other =
+        serde_json::to_value(world.reads.event(&laptop, world.id(), &id(rix)).await.expect("seen")).expect("JSON");
     assert_eq!(other["unsigned"].get("transaction_id"), None);
     assert_eq!(other["unsigned"]["delay_id"], "d1");
     let stranger = event(&world, "@b:x", rix).await.expect("seen");
@@ -130,7 +131,12 @@ async fn the_state_of_a_room_is_that_of_when_the_reader_left() {
     world.send(state_event("@a:x", "m.room.topic", json!({ "topic": "new" }))).await;
     let topic = |user: &'static str| {
         let (reads, room) = (world.reads.clone(), world.id());
-        async move { reads.state_event(&reader(user), room, "m.room.topic", "").await.map(|event| event.event.content().get().to_owned()) }
+        async move {
+            reads
+                .state_event(&reader(user), room, "m.room.topic", "")
+                .await
+                .map(|event| event.event.content().get().to_owned())
+        }
     };
     assert_eq!(topic("@a:x").await.expect("a topic"), r#"{"topic":"new"}"#);
     assert_eq!(topic("@b:x").await.expect("a topic"), r#"{"topic":"old"}"#);

@@ -80,7 +80,8 @@ impl Client {
         let mut from = Some(prev_batch.parse().expect("a token"));
         while from.is_some() {
             let filter = crate::filter::RoomEventFilter::default();
-            let request = MessagesRequest { direction: PageDirection::Backward, from, to: None, limit: Some(7), filter };
+            let request =
+                MessagesRequest { direction: PageDirection::Backward, from, to: None, limit: Some(7), filter };
             let page = world.reads.messages(&reader("@a:x"), world.id(), request).await.expect("a page");
             self.seen.extend(rixes(&serde_json::to_value(&page.chunk).expect("JSON")));
             from = page.end;
@@ -119,7 +120,8 @@ async fn run(steps: Vec<Step>) {
             }
             Step::Restart => world.restart(),
             Step::Batch(count) => {
-                let drafts = (0..*count).map(|n| draft(&if n % 3 == 0 { Step::State(n % 4) } else { Step::Message })).collect();
+                let drafts =
+                    (0..*count).map(|n| draft(&if n % 3 == 0 { Step::State(n % 4) } else { Step::Message })).collect();
                 world.send_all(ROOM, drafts).await;
                 sent += u32::from(*count);
             }

@@ -91,7 +91,10 @@ async fn a_filter_hides_from_the_timeline_but_not_from_the_state() {
     let (token, _) = synced(&world, "@a:x", SyncRequest::default()).await;
     world.send(message("@a:x", "x")).await;
     world.send(state_event("@a:x", "m.room.topic", json!({ "topic": "t" }))).await;
-    let asked = SyncRequest { since: Some(token), ..filtered(r#"{"room":{"timeline":{"limit":1,"types":["m.room.message"]}}}"#) };
+    let asked = SyncRequest {
+        since: Some(token),
+        ..filtered(r#"{"room":{"timeline":{"limit":1,"types":["m.room.message"]}}}"#)
+    };
     let (_, response) = synced(&world, "@a:x", asked).await;
     assert_eq!(part(joined(&response)), (vec![6], vec![7], false));
     let elsewhere = SyncRequest { since: Some(token), ..filtered(r#"{"room":{"not_rooms":["!r1:x"]}}"#) };
@@ -166,7 +169,7 @@ async fn a_waiting_sync_answers_when_something_happens_or_the_time_is_over() {
     let response = woken.await.expect("it ends");
     assert_eq!(part(joined(&serde_json::to_value(&response).expect("JSON"))), (vec![6], vec![], false));
 
-    let over = { 
+    let over = {
         let reads = world.reads.clone();
         let request = SyncRequest { since: Some(response.next_batch), ..waiting };
         tracker.spawn(async move { reads.sync(&reader("@a:x"), request).await.expect("a response") })
@@ -201,10 +204,16 @@ async fn the_summary_names_heroes_and_counts_when_members_change() {
     world.send(member("@a:x", "@b:x", "invite")).await;
     let (token, response) = synced(&world, "@a:x", SyncRequest::default()).await;
     let summary = |response: &Value| joined(response)["summary"].clone();
-    assert_eq!(summary(&response), json!({ "m.heroes": ["@b:x"], "m.joined_member_count": 1, "m.invited_member_count": 1 }));
+    assert_eq!(
+        summary(&response),
+        json!({ "m.heroes": ["@b:x"], "m.joined_member_count": 1, "m.invited_member_count": 1 })
+    );
     world.send(member("@b:x", "@b:x", "join")).await;
     let (token, response) = synced(&world, "@a:x", since(token)).await;
-    assert_eq!(summary(&response), json!({ "m.heroes": ["@b:x"], "m.joined_member_count": 2, "m.invited_member_count": 0 }));
+    assert_eq!(
+        summary(&response),
+        json!({ "m.heroes": ["@b:x"], "m.joined_member_count": 2, "m.invited_member_count": 0 })
+    );
     world.send(state_event("@a:x", "m.room.name", json!({ "name": "named" }))).await;
     world.send(member("@b:x", "@b:x", "leave")).await;
     let (_, response) = synced(&world, "@a:x", since(token)).await;

@@ -20,7 +20,8 @@ async fn a_room_that_was_joined_since_comes_whole() {
     assert_eq!(part(joined(&response)), (vec![6, 7], vec![1, 2, 3, 4, 5], true));
     assert_eq!(joined(&response)["timeline"]["events"][0]["unsigned"]["membership"], "leave");
     // All of it fits, but the client has to know that it was not there before.
-    let messages = SyncRequest { since: Some(token), ..filtered(r#"{"room":{"timeline":{"types":["m.room.message"]}}}"#) };
+    let messages =
+        SyncRequest { since: Some(token), ..filtered(r#"{"room":{"timeline":{"types":["m.room.message"]}}}"#) };
     assert!(part(joined(&synced(&world, "@b:x", messages).await.1)).2);
 }
 
@@ -41,7 +42,11 @@ async fn a_left_room_is_told_of_up_to_the_leave_once() {
     let (token, _) = synced(&world, "@b:x", SyncRequest::default()).await;
     world.send(message("@a:x", "before")).await;
     world.send(state_event("@a:x", "m.room.topic", json!({ "topic": "before" }))).await;
-    let left = vec![member("@b:x", "@b:x", "leave"), message("@a:x", "same batch"), state_event("@a:x", "m.room.topic", json!({}))];
+    let left = vec![
+        member("@b:x", "@b:x", "leave"),
+        message("@a:x", "same batch"),
+        state_event("@a:x", "m.room.topic", json!({})),
+    ];
     world.send_all(ROOM, left).await;
     world.send(message("@a:x", "after")).await;
     let (next, response) = synced(&world, "@b:x", since(token)).await;
@@ -84,10 +89,19 @@ async fn an_invite_shows_what_it_may_and_a_refused_one_its_end() {
         let (_, response) = synced(&world, "@b:x", request).await;
         let events = response["rooms"]["invite"]["!r1:x"]["invite_state"]["events"].as_array().expect("events").clone();
         let types: Vec<_> = events.iter().map(|event| event["type"].as_str().expect("a type")).collect();
-        let expected =
-            ["m.room.create", "m.room.join_rules", "m.room.name", "m.room.history_visibility", "m.room.member", "m.room.member"];
+        let expected = [
+            "m.room.create",
+            "m.room.join_rules",
+            "m.room.name",
+            "m.room.history_visibility",
+            "m.room.member",
+            "m.room.member",
+        ];
         assert_eq!(types, expected);
-        assert_eq!(events[5], json!({ "content": { "membership": "invite", "displayname": "@b:x" }, "sender": "@a:x", "state_key": "@b:x", "type": "m.room.member" }));
+        assert_eq!(
+            events[5],
+            json!({ "content": { "membership": "invite", "displayname": "@b:x" }, "sender": "@a:x", "state_key": "@b:x", "type": "m.room.member" })
+        );
         assert!(events[0]["origin_server_ts"].is_u64());
     }
     let (token, _) = synced(&world, "@b:x", SyncRequest::default()).await;
@@ -134,7 +148,9 @@ async fn an_invite_from_elsewhere_shows_what_came_with_it_and_drops_what_is_brok
         let row = Positioned::pending(row(membership));
         let entry = UserLogEntry::OutOfBand { room: ROOM, membership };
         move |batch: &mut storage::Batch| {
-            batch.put::<OutOfBand>(&(user, ROOM), &row).put::<UserLog>(&(user, primitives::StreamPosition::PENDING, 0), &entry);
+            batch
+                .put::<OutOfBand>(&(user, ROOM), &row)
+                .put::<UserLog>(&(user, primitives::StreamPosition::PENDING, 0), &entry);
         }
     };
     world.write(put(Membership::Invite)).await;
