@@ -102,7 +102,7 @@ impl DelayedEvents {
             earlier: Notify::new(),
             tasks: TaskTracker::new(),
             meters: Meters::new(),
-            steps: Steps::default(),
+            steps: Steps::new(),
         };
         inner.load().await?;
         Ok(Self(Arc::new(inner)))

@@ -93,8 +93,9 @@ pub fn step(state: State, cause: Cause) -> Step {
         (State::Scheduled { timed: true }, Cause::Holder(Restart)) => Step::Rearm,
         (State::Scheduled { .. }, Cause::Holder(Cancel)) => Step::Cancel(CancelReason::Action),
         (State::Scheduled { .. }, Cause::End(reason)) => Step::Cancel(reason),
-        (State::Sent, Cause::Holder(Send)) | (State::Cancelled | State::Failed, Cause::Holder(Cancel)) => Step::Done,
-        (_, Cause::Timer | Cause::End(_)) => Step::Done,
+        (State::Sent, Cause::Holder(Send))
+        | (State::Cancelled | State::Failed, Cause::Holder(Cancel))
+        | (_, Cause::Timer | Cause::End(_)) => Step::Done,
         (State::Scheduled { timed: false }, Cause::Holder(Restart))
         | (State::Sent, Cause::Holder(Cancel | Restart))
         | (State::Cancelled | State::Failed, Cause::Holder(Send | Restart)) => Step::Conflict,
@@ -127,9 +128,9 @@ mod tests {
 
     #[test]
     fn the_table_of_actions_is_the_one_in_the_documentation() {
+        use Step::{Attempt, Conflict, Done, Rearm};
         let row = |cause| STATES.map(|state| step(state, cause));
         let cancel = Step::Cancel(CancelReason::Action);
-        use Step::{Attempt, Conflict, Done, Rearm};
         assert_eq!(row(Cause::Holder(TimerAction::Send)), [Attempt, Attempt, Done, Conflict, Conflict]);
         assert_eq!(row(Cause::Holder(TimerAction::Cancel)), [cancel, cancel, Conflict, Done, Done]);
         assert_eq!(row(Cause::Holder(TimerAction::Restart)), [Rearm, Conflict, Conflict, Conflict, Conflict]);

@@ -37,7 +37,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             enabled: true,
-            max_delay: Duration::from_secs(24 * 3600),
+            max_delay: Duration::from_hours(24),
             max_scheduled_per_user: 100,
             schedules: Rate { per_second: 1.0, burst: 100 },
             restarts_per_event: Rate { per_second: 1.0, burst: 10 },
@@ -45,7 +45,7 @@ impl Default for Options {
             enforce: true,
             newer_state: NewerState::Ignored,
             duplicate_window: Duration::from_secs(5),
-            finalised_kept: Duration::from_secs(7 * 24 * 3600),
+            finalised_kept: Duration::from_hours(7 * 24),
             finalised_kept_per_user: 1_000,
         }
     }

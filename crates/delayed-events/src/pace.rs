@@ -30,7 +30,7 @@ fn low(moment: Moment) -> u32 {
 impl Pace {
     /// The rate in milliseconds.
     pub(crate) fn new(rate: Rate) -> Self {
-        let interval = Duration::try_from_secs_f64(1.0 / rate.per_second).unwrap_or(Duration::from_secs(86_400));
+        let interval = Duration::try_from_secs_f64(1.0 / rate.per_second).unwrap_or(Duration::from_hours(24));
         let interval = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX / 4).min(86_400_000);
         Self { interval, ahead: interval.saturating_mul(rate.burst.saturating_sub(1)).min(i32::MAX as u32 / 2) }
     }

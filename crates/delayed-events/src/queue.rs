@@ -346,7 +346,9 @@ mod tests {
 
     fn queue(shares: Shares, events: &[(u64, u32, u32)]) -> Queue {
         let mut queue = Queue::new(shares);
-        due(events).iter().for_each(|due| queue.push(due));
+        for due in &due(events) {
+            queue.push(due);
+        }
         queue
     }
 

@@ -30,7 +30,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// but never longer than this.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// What is no longer kept is swept this often.
-const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_mins(1);
 
 /// A wave that has ended, and those of its events that are to be tried again.
 type Done = (Wave, Vec<Item>);
@@ -112,7 +112,9 @@ impl Loop {
         }
         let now = timing.timeline.now(&*self.inner.clock);
         let more = timing.timers.pop_due(now, &timing.timeline, POP, &mut due);
-        due.iter().for_each(|due| self.queue.push(due));
+        for due in &due {
+            self.queue.push(due);
+        }
         Meters::levels(timing.timers.len(), self.queue.depth());
         self.queue.unpark(now);
         more

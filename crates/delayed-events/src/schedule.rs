@@ -433,6 +433,8 @@ fn with_event_id(content: &[u8], event_id: &EventId) -> Vec<u8> {
         }
     }
     let mut object: CanonicalJsonObject = canonical::parse_object(content).expect("content was canonical when it came");
-    object.values_mut().for_each(|value| replace(value, event_id));
+    for value in object.values_mut() {
+        replace(value, event_id);
+    }
     canonical::to_bytes(&object)
 }

@@ -36,10 +36,14 @@ mod unarmed {
     use crate::StoreError;
 
     /// Lets everything pass.
-    #[derive(Debug, Default)]
+    #[derive(Debug)]
     pub(crate) struct Steps;
 
     impl Steps {
+        pub(crate) fn new() -> Self {
+            Self
+        }
+
         #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the form of the one that tests use")]
         pub(crate) fn pass(&self, _place: Place) -> Result<(), StoreError> {
             Ok(())
@@ -59,6 +63,10 @@ mod armed {
     pub(crate) struct Steps(Mutex<(Vec<Place>, Option<usize>)>);
 
     impl Steps {
+        pub(crate) fn new() -> Self {
+            Self::default()
+        }
+
         /// From now on, lets `count` places be passed and stops at the next for good.
         pub(crate) fn stop_after(&self, count: usize) {
             *self.0.lock() = (Vec::new(), Some(count));

@@ -120,13 +120,12 @@ impl Timeline {
     /// The moment at which a due time of an era has come. It is the end of that millisecond: the delay may have begun late in one.
     pub(crate) fn moment(&self, due: UnixMillis, era: Era) -> Moment {
         let end = due.0.saturating_add(1);
-        match self.leads.get(usize::from(era.0).wrapping_sub(1)) {
-            Some(lead) => Moment(shift(end, lead.saturating_neg())),
-            None => {
-                let latest = self.start.0.saturating_add(millis(self.longest_delay));
-                Moment(shift(end, self.lead().saturating_neg()).min(latest))
-            }
+        if era == Era::LOADED {
+            let latest = self.start.0.saturating_add(millis(self.longest_delay));
+            return Moment(shift(end, self.lead().saturating_neg()).min(latest));
         }
+        let lead = self.leads[usize::from(era.0) - 1];
+        Moment(shift(end, lead.saturating_neg()))
     }
 }
 
@@ -137,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    const DAY: Duration = Duration::from_secs(86_400);
+    const DAY: Duration = Duration::from_hours(24);
     const YEAR: u64 = 365 * 86_400_000;
 
     #[test]
@@ -146,7 +145,7 @@ mod tests {
             let clock = ManualClock::new(UnixMillis(1_700_000_000_000));
             let mut timeline = Timeline::start(&*clock, DAY);
             let begun = timeline.now(&*clock);
-            let (due, era) = timeline.begin(&*clock, Duration::from_secs(60));
+            let (due, era) = timeline.begin(&*clock, Duration::from_mins(1));
             clock.step_wall(UnixMillis(wall));
             assert!(timeline.observe(&*clock));
             assert_eq!(timeline.moment(due, era).since(begun), Duration::from_millis(60_001), "wall clock set to {wall}");

@@ -429,7 +429,7 @@ mod tests {
     use super::*;
 
     fn timeline() -> Timeline {
-        Timeline::start(&*ManualClock::new(UnixMillis(1_000)), Duration::from_secs(86_400))
+        Timeline::start(&*ManualClock::new(UnixMillis(1_000)), Duration::from_hours(24))
     }
 
     fn timer(id: u8, due: Option<u64>) -> Timer {
@@ -539,7 +539,9 @@ mod tests {
                         let (mut out, expected) = (Vec::new(), model.due(now));
                         while timers.pop_due(Moment(now), &line, limit, &mut out) {}
                         prop_assert_eq!(out.iter().map(|d| d.key[0]).collect::<Vec<_>>(), expected.clone());
-                        expected.iter().for_each(|id| model.0.get_mut(id).expect("due").2 = true);
+                        for id in &expected {
+                            model.0.get_mut(id).expect("due").2 = true;
+                        }
                         popped.extend(out);
                     }
                     Act::Requeue => {

@@ -12,7 +12,7 @@ use crate::{DelayId, Group, NewDelayed, Options, Schedule, Status};
 type Operation = fn(&Lab, Vec<DelayId>) -> BoxFuture<'_, ()>;
 
 async fn lab() -> Lab {
-    Lab::with(Options { enforce: false, finalised_kept: Duration::from_secs(60), ..Options::default() }).await
+    Lab::with(Options { enforce: false, finalised_kept: Duration::from_mins(1), ..Options::default() }).await
 }
 
 /// A group of one with a timer and one without, then a single event.

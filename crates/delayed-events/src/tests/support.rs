@@ -277,12 +277,6 @@ impl Lab {
         self.tasks.spawn(async move { engine.run(cancel).await });
     }
 
-    pub(crate) fn more_users(&self, count: u32) -> Vec<OwnedUserId> {
-        let told = &mut *self.world.told.lock();
-        let user = |n: u32| UserId::parse(format!("@user{n}:example.org")).expect("a user id");
-        (0..count).map(|n| (user(n), UserNid(100 + n))).inspect(|(user, nid)| drop(told.users.insert(user.clone(), (*nid, true)))).map(|(user, _)| user).collect()
-    }
-
     pub(crate) fn more_rooms(&self, count: u32) -> Vec<OwnedRoomId> {
         let rooms: Vec<_> = (0..count).map(|n| RoomId::parse(format!("!room{n}:example.org")).expect("a room id")).collect();
         self.world.told.lock().rooms.extend(rooms.iter().cloned());

@@ -254,7 +254,7 @@ mod tests {
             group: None,
         };
         let row = Positioned { position: StreamPosition(9), value: timer };
-        insta::assert_snapshot!(bytes::<DelayedTimers>(&([0xAB; 16],), &row), @"");
+        insta::assert_snapshot!(bytes::<DelayedTimers>(&([0xAB; 16],), &row), @"abababababababababababababababab = 00000000000000090107b42400030180d095ffbc31882700");
     }
 
     #[test]
@@ -289,6 +289,14 @@ mod tests {
             bytes::<DelayedGroups>(&([2; 16],), &GroupRow { user: UserNid(7), open: true, changes: 1, members: vec![[1; 16]] }),
             bytes::<DelayedTokens>(&([3; 16],), &TokenRow { event: [1; 16], action: TimerAction::Cancel }),
         ];
-        insta::assert_snapshot!(rows.join("\n"), @"");
+        insta::assert_snapshot!(rows.join("\n"), @r"
+        01010101010101010101010101010101 = 00000000000000090102696407010144022172036d2e740100027b7d000102010174010301040201016701016e0102016b
+        01010101010101010101010101010101 = 010705000224650106
+        01010101010101010101010101010101 = 010705010506
+        01010101010101010101010101010101 = 0107050201016d06
+        0000000700000000000000050000000000000902 = 0101010101010101010101010101010101
+        02020202020202020202020202020202 = 010701010101010101010101010101010101010101
+        03030303030303030303030303030303 = 010101010101010101010101010101010101
+        ");
     }
 }
