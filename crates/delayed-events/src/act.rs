@@ -112,7 +112,9 @@ impl Inner {
             let (owner, state, live) = match Live::read(&self.storage.view(), key).await? {
                 Found::Nothing => return Err(ActError::NotFound),
                 Found::Ended(row) => (row.user, State::of(&row.outcome), None),
-                Found::Live(live) => (live.timer.value.user, State::Scheduled { timed: live.timer.value.due.is_some() }, Some(live)),
+                Found::Live(live) => {
+                    (live.timer.value.user, State::Scheduled { timed: live.timer.value.due.is_some() }, Some(live))
+                }
             };
             if by.is_some_and(|by| by != owner) {
                 return Err(ActError::NotFound);
@@ -144,11 +146,11 @@ impl Inner {
             return Ok(());
         }
         let now = self.now();
-        let mut paces = self.paces.lock();
         if let Some(pace) = self.timing.lock().timers.pace(key) {
-            paces.event.take(pace, now).map_err(|retry_after| ActError::TooFast { retry_after })?;
+            self.paces.event.take(pace, now).map_err(|retry_after| ActError::TooFast { retry_after })?;
         }
-        paces.restarts.take(owner, now).map_err(|retry_after| ActError::TooFast { retry_after })
+        let limited = self.paces.restarts.check(&owner.0.to_be_bytes());
+        limited.map_err(|limited| ActError::TooFast { retry_after: limited.retry_after })
     }
 
     /// Writes a timer that begins now. `false`: the row had changed.

@@ -5,7 +5,8 @@ use ruma::EventId;
 use storage::{
     Batch, Positioned, ReadError, View,
     schema::delayed::{
-        CancelReason, DelayedGroups, DelayedOutcomes, DelayedTimers, Finalised, GroupRow, HashRow, Outcome, OutcomeRow, TimerRow, order,
+        CancelReason, DelayedGroups, DelayedOutcomes, DelayedTimers, Finalised, GroupRow, HashRow, Outcome, OutcomeRow,
+        TimerRow, order,
     },
 };
 
@@ -66,7 +67,11 @@ impl Live {
         let mut ends = vec![Ended { key: self.key, timer: self.timer.clone(), outcome }];
         if let Some(group) = self.group.as_ref().filter(|_| closes) {
             let outcome = Outcome::Cancelled(CancelReason::Group);
-            let other = |(key, timer): &(Key, Positioned<TimerRow>)| Ended { key: *key, timer: timer.clone(), outcome: outcome.clone() };
+            let other = |(key, timer): &(Key, Positioned<TimerRow>)| Ended {
+                key: *key,
+                timer: timer.clone(),
+                outcome: outcome.clone(),
+            };
             ends.extend(group.others.iter().map(other));
         }
         ends

@@ -11,6 +11,7 @@ use storage::{
 };
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
+use users::KeyedLimit;
 
 use crate::{
     Options, StoreError,
@@ -18,7 +19,7 @@ use crate::{
     end::Ended,
     meters::Meters,
     outside::Outside,
-    pace::{Pace, UserPaces},
+    pace::Pace,
     recent::Recent,
     steps::Steps,
     timeline::{Era, Moment, Timeline},
@@ -48,8 +49,8 @@ pub(crate) struct Timing {
 
 /// The rates, and how far each user has used them.
 pub(crate) struct Paces {
-    pub(crate) schedules: UserPaces,
-    pub(crate) restarts: UserPaces,
+    pub(crate) schedules: KeyedLimit,
+    pub(crate) restarts: KeyedLimit,
     pub(crate) event: Pace,
 }
 
@@ -60,7 +61,7 @@ pub(crate) struct Inner {
     pub(crate) random: Random,
     pub(crate) options: Options,
     pub(crate) timing: Mutex<Timing>,
-    pub(crate) paces: Mutex<Paces>,
+    pub(crate) paces: Paces,
     pub(crate) recent: Mutex<Recent>,
     pub(crate) guesses: Mutex<Guesses>,
     /// Users of whom something has ended since the last sweep.
@@ -84,8 +85,8 @@ impl DelayedEvents {
     ) -> Result<Self, StoreError> {
         let timing = Timing { timers: Timers::new(), timeline: Timeline::start(&*clock, options.max_delay) };
         let paces = Paces {
-            schedules: UserPaces::new(options.schedules),
-            restarts: UserPaces::new(options.restarts_per_user),
+            schedules: KeyedLimit::new(options.schedules, clock.clone(), &random),
+            restarts: KeyedLimit::new(options.restarts_per_user, clock.clone(), &random),
             event: Pace::new(options.restarts_per_event),
         };
         let inner = Inner {
@@ -95,7 +96,7 @@ impl DelayedEvents {
             random,
             options,
             timing: Mutex::new(timing),
-            paces: Mutex::new(paces),
+            paces,
             recent: Mutex::default(),
             guesses: Mutex::default(),
             to_sweep: Mutex::default(),
@@ -109,7 +110,10 @@ impl DelayedEvents {
     }
 
     /// Runs an operation to its end, even if whoever asked for it does not wait for it.
-    pub(crate) async fn whole<T, E>(&self, operation: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, E>
+    pub(crate) async fn whole<T, E>(
+        &self,
+        operation: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,

@@ -53,7 +53,9 @@ impl Inner {
     /// Offers an event to its room. `early`: by an action, before it is due.
     pub(crate) async fn attempt(self: &Arc<Self>, live: &Live, early: bool) -> Result<Attempt, StoreError> {
         let Some(row) = self.storage.view().get::<Delayed>(&(live.key,)).await? else { return Ok(Attempt::Lost) };
-        let Some(sender) = self.outside.active(row.value.user).await? else { return Ok(Attempt::Ends(CancelReason::Account)) };
+        let Some(sender) = self.outside.active(row.value.user).await? else {
+            return Ok(Attempt::Ends(CancelReason::Account));
+        };
         let at = self.wall();
         let Some(sending) = sending(sender, &row, live, early, at) else {
             return Ok(Attempt::Fault("a stored delayed event cannot be read".to_owned()));
@@ -77,7 +79,11 @@ impl Inner {
     pub(crate) async fn fire_wave(self: &Arc<Self>, wave: &Wave) -> Vec<Item> {
         // Polled in this order, so that they take their places in the room's order in this order.
         let fired = join_all(wave.items.iter().map(|item| self.fire(item))).await;
-        wave.items.iter().zip(fired).filter_map(|(item, fired)| matches!(fired, Fired::Again).then_some(*item)).collect()
+        wave.items
+            .iter()
+            .zip(fired)
+            .filter_map(|(item, fired)| matches!(fired, Fired::Again).then_some(*item))
+            .collect()
     }
 
     async fn fire(self: &Arc<Self>, item: &Item) -> Fired {
@@ -149,7 +155,13 @@ impl Inner {
 }
 
 /// The event that a delayed event stands for. `None`: its row makes no sense.
-fn sending(sender: ruma::OwnedUserId, row: &Positioned<DelayedRow>, live: &Live, early: bool, at: UnixMillis) -> Option<Sending> {
+fn sending(
+    sender: ruma::OwnedUserId,
+    row: &Positioned<DelayedRow>,
+    live: &Live,
+    early: bool,
+    at: UnixMillis,
+) -> Option<Sending> {
     let Positioned { position, value } = row;
     let live = live.clone();
     Some(Sending {
@@ -160,8 +172,13 @@ fn sending(sender: ruma::OwnedUserId, row: &Positioned<DelayedRow>, live: &Live,
         content: canonical::parse_object(&value.content).ok()?,
         sticky_duration: value.sticky_duration_ms.map(Duration::from_millis),
         origin_server_ts: value.origin_server_ts,
-        local: EventLocal { device_id: value.device_id.clone(), transaction_id: None, delay_id: Some(value.delay_id.clone()) },
-        gives_way: (value.state_key.is_some() && value.newer_state != NewerState::Ignored).then_some((*position, value.newer_state)),
+        local: EventLocal {
+            device_id: value.device_id.clone(),
+            transaction_id: None,
+            delay_id: Some(value.delay_id.clone()),
+        },
+        gives_way: (value.state_key.is_some() && value.newer_state != NewerState::Ignored)
+            .then_some((*position, value.newer_state)),
         rider: Box::new(move |event_id| live.sent(event_id, early, at)),
     })
 }

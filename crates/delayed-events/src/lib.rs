@@ -27,11 +27,10 @@ mod run;
 mod schedule;
 mod steps;
 mod sweep;
-mod timeline;
-mod timers;
 #[cfg(test)]
 mod tests;
-mod txn;
+mod timeline;
+mod timers;
 
 pub use engine::DelayedEvents;
 pub use error::{ActError, ListError, Refusal, ScheduleError, StoreError};
@@ -39,7 +38,6 @@ pub use event::{
     Answered, DelayId, DelayedEvent, Event, Group, ListQuery, Listed, NewDelayed, Receipt, Schedule, Scheduled, Status,
 };
 pub use options::Options;
-pub use pace::Rate;
 pub use schedule::GROUP_MAX;
 pub use storage::schema::delayed::{CancelReason, Failure, FailureKind, NewerState, Outcome, TimerAction};
-pub use txn::TxnKey;
+pub use users::{Rate, TxnKey};

@@ -89,7 +89,9 @@ pub enum Step {
 pub fn step(state: State, cause: Cause) -> Step {
     use TimerAction::{Cancel, Restart, Send};
     match (state, cause) {
-        (State::Scheduled { .. }, Cause::Holder(Send)) | (State::Scheduled { timed: true }, Cause::Timer) => Step::Attempt,
+        (State::Scheduled { .. }, Cause::Holder(Send)) | (State::Scheduled { timed: true }, Cause::Timer) => {
+            Step::Attempt
+        }
         (State::Scheduled { timed: true }, Cause::Holder(Restart)) => Step::Rearm,
         (State::Scheduled { .. }, Cause::Holder(Cancel)) => Step::Cancel(CancelReason::Action),
         (State::Scheduled { .. }, Cause::End(reason)) => Step::Cancel(reason),
@@ -123,8 +125,13 @@ pub fn after_refusal(cause: Cause) -> AfterRefusal {
 mod tests {
     use super::*;
 
-    const STATES: [State; 5] =
-        [State::Scheduled { timed: true }, State::Scheduled { timed: false }, State::Sent, State::Cancelled, State::Failed];
+    const STATES: [State; 5] = [
+        State::Scheduled { timed: true },
+        State::Scheduled { timed: false },
+        State::Sent,
+        State::Cancelled,
+        State::Failed,
+    ];
 
     #[test]
     fn the_table_of_actions_is_the_one_in_the_documentation() {

@@ -23,8 +23,14 @@ impl Meters {
         metrics::describe_gauge!("sundial_delayed_events_due", "Delayed events that are due and not yet sent");
         metrics::describe_counter!("sundial_delayed_events_scheduled_total", "Delayed events that have been scheduled");
         metrics::describe_counter!("sundial_delayed_events_restarts_total", "Restarts of delayed events");
-        metrics::describe_counter!("sundial_delayed_events_total", "Delayed events that have ended, by outcome and reason");
-        metrics::describe_counter!("sundial_delayed_events_retries_total", "Faults at the sending of due events that will be tried again");
+        metrics::describe_counter!(
+            "sundial_delayed_events_total",
+            "Delayed events that have ended, by outcome and reason"
+        );
+        metrics::describe_counter!(
+            "sundial_delayed_events_retries_total",
+            "Faults at the sending of due events that will be tried again"
+        );
         metrics::describe_histogram!(
             "sundial_delayed_event_lateness_seconds",
             metrics::Unit::Seconds,

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use storage::schema::delayed::NewerState;
-
-use crate::Rate;
+use users::Rate;
 
 /// Settings of the engine, `[delayed_events]` in the configuration.
 #[derive(Clone, Debug)]
@@ -39,9 +38,9 @@ impl Default for Options {
             enabled: true,
             max_delay: Duration::from_hours(24),
             max_scheduled_per_user: 100,
-            schedules: Rate { per_second: 1.0, burst: 100 },
-            restarts_per_event: Rate { per_second: 1.0, burst: 10 },
-            restarts_per_user: Rate { per_second: 20.0, burst: 200 },
+            schedules: Rate::new(1.0, 100),
+            restarts_per_event: Rate::new(1.0, 10),
+            restarts_per_user: Rate::new(20.0, 200),
             enforce: true,
             newer_state: NewerState::Ignored,
             duplicate_window: Duration::from_secs(5),

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use primitives::{StreamPosition, UnixMillis, UserNid};
-use ruma::{CanonicalJsonValue, EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId, canonical_json::CanonicalJsonObject};
+use ruma::{
+    CanonicalJsonValue, EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
+    canonical_json::CanonicalJsonObject,
+};
 use storage::{
     Batch,
     schema::{delayed::NewerState, rooms::EventLocal},
@@ -69,7 +72,12 @@ pub(crate) trait Outside: Send + Sync + 'static {
     /// Whether the server knows a room.
     fn knows_room<'a>(&'a self, room: &'a RoomId) -> BoxFuture<'a, Result<bool, StoreError>>;
     /// Whether a newer state event has taken the slot since a position.
-    fn slot_taken<'a>(&'a self, slot: SlotOf<'a>, since: StreamPosition, by: NewerState) -> BoxFuture<'a, Result<bool, StoreError>>;
+    fn slot_taken<'a>(
+        &'a self,
+        slot: SlotOf<'a>,
+        since: StreamPosition,
+        by: NewerState,
+    ) -> BoxFuture<'a, Result<bool, StoreError>>;
     /// A local user's number.
     fn nid<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Option<UserNid>, StoreError>>;
     /// The user of a number.
@@ -83,7 +91,13 @@ pub(crate) trait Outside: Send + Sync + 'static {
 }
 
 /// The bytes that an event takes as a PDU of this server: all that will be added to it is reckoned in.
-pub(crate) fn pdu_size(sender: &UserId, room: &RoomId, event_type: &str, state_key: Option<&str>, content: &[u8]) -> usize {
+pub(crate) fn pdu_size(
+    sender: &UserId,
+    room: &RoomId,
+    event_type: &str,
+    state_key: Option<&str>,
+    content: &[u8],
+) -> usize {
     let text = |length: usize| CanonicalJsonValue::String("x".repeat(length));
     let object = |pairs: Vec<(&str, CanonicalJsonValue)>| {
         CanonicalJsonValue::Object(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())

@@ -41,7 +41,15 @@ pub(crate) struct Shares {
 
 impl Default for Shares {
     fn default() -> Self {
-        Self { rooms: 32, events: 256, per_user: 100, wave: 50, run: 16, most_events: 256 * 1024, most_rooms: 32 * 1024 }
+        Self {
+            rooms: 32,
+            events: 256,
+            per_user: 100,
+            wave: 50,
+            run: 16,
+            most_events: 256 * 1024,
+            most_rooms: 32 * 1024,
+        }
     }
 }
 

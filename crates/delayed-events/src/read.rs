@@ -7,12 +7,14 @@ use ruma::{OwnedUserId, RoomId, UserId};
 use storage::{
     Direction, KeyRange, Positioned, View,
     schema::delayed::{
-        CancelReason, Delayed, DelayedOutcomes, DelayedRow, DelayedTimers, Finalised, HashRow, NewerState, Outcome, OutcomeRow, TimerRow,
+        CancelReason, Delayed, DelayedOutcomes, DelayedRow, DelayedTimers, Finalised, HashRow, NewerState, Outcome,
+        OutcomeRow, TimerRow,
     },
 };
 
 use crate::{
-    DelayId, DelayedEvent, DelayedEvents, ListError, ListQuery, Listed, Status, StoreError, engine::Inner, outside::SlotOf, timers::Key,
+    DelayId, DelayedEvent, DelayedEvents, ListError, ListQuery, Listed, Status, StoreError, engine::Inner,
+    outside::SlotOf, timers::Key,
 };
 
 /// Events that are read at a time.
@@ -66,7 +68,9 @@ impl DelayedEvents {
         let inner = &*self.0;
         let Some(nid) = inner.outside.nid(user).await? else { return Ok(None) };
         let (key, view) = (inner.key_of(delay_id.as_str()), inner.storage.view());
-        let Some(row) = view.get::<Delayed>(&(key,)).await?.filter(|row| row.value.user == nid) else { return Ok(None) };
+        let Some(row) = view.get::<Delayed>(&(key,)).await?.filter(|row| row.value.user == nid) else {
+            return Ok(None);
+        };
         let timer = view.get::<DelayedTimers>(&(key,)).await?;
         let ended = view.get::<DelayedOutcomes>(&(key,)).await?.filter(|row| inner.is_kept(row.at));
         match (timer, ended) {
@@ -115,19 +119,26 @@ impl Inner {
     }
 
     /// A scheduled event; as cancelled if a newer state event has its slot, which the store is told when the event is due.
-    async fn show_scheduled(&self, owner: &UserId, row: Positioned<DelayedRow>, timer: &TimerRow) -> Result<DelayedEvent, StoreError> {
+    async fn show_scheduled(
+        &self,
+        owner: &UserId,
+        row: Positioned<DelayedRow>,
+        timer: &TimerRow,
+    ) -> Result<DelayedEvent, StoreError> {
         let ended = self.given_way(owner, &row).await?.then(|| OutcomeRow {
             user: row.value.user,
             at: self.wall(),
             outcome: Outcome::Cancelled(CancelReason::NewerState),
             running_since: row.value.scheduled_at,
         });
-        show(row.value, Some(timer), ended.as_ref()).ok_or_else(|| StoreError::Outside("a stored delayed event cannot be read".to_owned()))
+        show(row.value, Some(timer), ended.as_ref())
+            .ok_or_else(|| StoreError::Outside("a stored delayed event cannot be read".to_owned()))
     }
 
     async fn given_way(&self, owner: &UserId, row: &Positioned<DelayedRow>) -> Result<bool, StoreError> {
         let DelayedRow { newer_state, room_id, event_type, state_key, .. } = &row.value;
-        let (Some(state_key), false, Ok(room_id)) = (state_key, *newer_state == NewerState::Ignored, <&RoomId>::try_from(room_id.as_str()))
+        let (Some(state_key), false, Ok(room_id)) =
+            (state_key, *newer_state == NewerState::Ignored, <&RoomId>::try_from(room_id.as_str()))
         else {
             return Ok(false);
         };
@@ -179,7 +190,8 @@ impl Listing<'_> {
 
     fn wants_row(&self, row: &DelayedRow) -> bool {
         let DelayedRow { room_id, event_type, .. } = row;
-        self.query.room_id.as_ref().is_none_or(|room| room == room_id) && self.query.event_type.as_ref().is_none_or(|t| t == event_type)
+        self.query.room_id.as_ref().is_none_or(|room| room == room_id)
+            && self.query.event_type.as_ref().is_none_or(|t| t == event_type)
     }
 
     /// Whether enough has been looked at: the next page goes on from here.
@@ -261,8 +273,12 @@ impl Listing<'_> {
         let (mut range, direction) = match (self.query.backwards, from) {
             (false, None) => (KeyRange::prefix(&all), Direction::Forward),
             (true, None) => (KeyRange::prefix(&all), Direction::Backward),
-            (false, Some(from)) => (KeyRange::from(&all, &(self.user, UnixMillis(from.at), from.order + 1)), Direction::Forward),
-            (true, Some(from)) => (KeyRange::until(&all, &(self.user, UnixMillis(from.at), from.order)), Direction::Backward),
+            (false, Some(from)) => {
+                (KeyRange::from(&all, &(self.user, UnixMillis(from.at), from.order + 1)), Direction::Forward)
+            }
+            (true, Some(from)) => {
+                (KeyRange::until(&all, &(self.user, UnixMillis(from.at), from.order)), Direction::Backward)
+            }
         };
         loop {
             let page = self.view.scan::<Finalised>(&range, PAGE, direction).await?;
@@ -285,7 +301,9 @@ impl Listing<'_> {
                 return Ok(true);
             }
             self.looked += 1;
-            let wanted = self.in_time(at.0) && self.inner.is_kept(*at) && self.wanted.as_ref().is_none_or(|wanted| wanted.contains(key));
+            let wanted = self.in_time(at.0)
+                && self.inner.is_kept(*at)
+                && self.wanted.as_ref().is_none_or(|wanted| wanted.contains(key));
             if let (true, Some(row), Some(outcome)) = (wanted, row, outcome)
                 && self.wants(status_of(&outcome.outcome))
                 && self.wants_row(&row.value)

@@ -44,7 +44,9 @@ impl Recent {
             _ => {}
         }
         if self.slots.len() >= self.sweep_at.max(SWEEP_AT_LEAST) {
-            self.slots.retain(|_, slot| matches!(slot, Slot::Open(_)) || matches!(slot, Slot::Done(_, at) if now.since(*at) < window));
+            self.slots.retain(|_, slot| {
+                matches!(slot, Slot::Open(_)) || matches!(slot, Slot::Done(_, at) if now.since(*at) < window)
+            });
             self.sweep_at = self.slots.len() * 2;
         }
         let (sender, receiver) = watch::channel(());

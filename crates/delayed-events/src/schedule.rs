@@ -8,14 +8,16 @@ use storage::{
     Batch, CommitError, Positioned,
     schema::{
         delayed::{
-            Delayed, DelayedGroups, DelayedRow, DelayedTimers, DelayedTokens, Due, GroupRow, NewerState, TimerAction, TimerRow, TokenRow,
+            Delayed, DelayedGroups, DelayedRow, DelayedTimers, DelayedTokens, Due, GroupRow, NewerState, TimerAction,
+            TimerRow, TokenRow,
         },
         rooms::EventLocal,
     },
 };
 
 use crate::{
-    Answered, DelayId, DelayedEvents, Event, Group, NewDelayed, Receipt, Schedule, ScheduleError, Scheduled, StoreError, TxnKey,
+    Answered, DelayId, DelayedEvents, Event, Group, NewDelayed, Receipt, Schedule, ScheduleError, Scheduled,
+    StoreError, TxnKey,
     engine::{Inner, TRIES, timer},
     meters::Meters,
     outside::{NotSent, Sending, pdu_size},
@@ -139,7 +141,9 @@ impl Inner {
         for new in &request.events {
             match new.delay {
                 Some(delay) if delay < Duration::from_millis(1) => return Err(ScheduleError::NoDelay),
-                Some(delay) if delay > options.max_delay => return Err(ScheduleError::DelayTooLarge { max: options.max_delay }),
+                Some(delay) if delay > options.max_delay => {
+                    return Err(ScheduleError::DelayTooLarge { max: options.max_delay });
+                }
                 None if request.group == Group::None => return Err(ScheduleError::GroupWithoutTimer),
                 _ => {}
             }
@@ -156,7 +160,8 @@ impl Inner {
         let device = request.device_id.as_ref().map_or("", |device| device.as_str());
         let content = canonical::to_bytes(&event.content);
         let delay = delay.as_millis().to_be_bytes();
-        let texts = [request.user_id.as_str(), device, request.room_id.as_str(), &event.event_type, state_key].map(str::as_bytes);
+        let texts = [request.user_id.as_str(), device, request.room_id.as_str(), &event.event_type, state_key]
+            .map(str::as_bytes);
         Some(self.storage.hash().hash16(&[&texts[..], &[&delay, &content]].concat()))
     }
 
@@ -164,8 +169,8 @@ impl Inner {
     async fn admit(self: &Arc<Self>, request: &Schedule, user: UserNid) -> Result<Receipt, ScheduleError> {
         let enforce = self.options.enforce;
         if enforce {
-            let now = self.now();
-            self.paces.lock().schedules.take(user, now).map_err(|retry_after| ScheduleError::TooFast { retry_after })?;
+            let limited = self.paces.schedules.check(&user.0.to_be_bytes());
+            limited.map_err(|limited| ScheduleError::TooFast { retry_after: limited.retry_after })?;
         }
         let places = u32::try_from(request.events.len()).expect("a group is small");
         let limit = enforce.then_some(self.options.max_scheduled_per_user);
@@ -237,14 +242,17 @@ impl Inner {
     /// Names the events of a request and sets their times.
     async fn plan(&self, request: &Schedule, user: UserNid) -> Result<Plan, ScheduleError> {
         let group = self.join(request, user).await?;
-        let room = u32::from_be_bytes(*self.storage.hash().hash8(&[request.room_id.as_bytes()]).first_chunk().expect("8 bytes"));
+        let room = u32::from_be_bytes(
+            *self.storage.hash().hash8(&[request.room_id.as_bytes()]).first_chunk().expect("8 bytes"),
+        );
         let mut rows = Vec::with_capacity(request.events.len());
         for (place, new) in (0_u8..).zip(&request.events) {
             let (now, due) = {
                 let timing = self.timing.lock();
                 (timing.timeline.wall(&*self.clock), new.delay.map(|delay| timing.timeline.begin(&*self.clock, delay)))
             };
-            let delay_ms = new.delay.map(|delay| u64::try_from(delay.as_millis()).expect("bounded by the longest delay"));
+            let delay_ms =
+                new.delay.map(|delay| u64::try_from(delay.as_millis()).expect("bounded by the longest delay"));
             let due = due.zip(delay_ms).map(|((at, era), delay_ms)| (Due { at, delay_ms }, era));
             let row = self.row(request, new, user, (place, now, delay_ms), group.as_ref());
             let group = group.as_ref().map(|group| group.key);
@@ -346,7 +354,10 @@ impl Inner {
         let Some(result) = self.outside.answered(txn).await? else { return Ok(None) };
         if let Some(group) = result.strip_prefix(GROUP_RESULT) {
             let (id, sent) = group.split_once(' ').unwrap_or((group, ""));
-            return self.group_receipt(id, EventId::parse(sent).ok()).await.map(|receipt| Some(Answered::Scheduled(receipt)));
+            return self
+                .group_receipt(id, EventId::parse(sent).ok())
+                .await
+                .map(|receipt| Some(Answered::Scheduled(receipt)));
         }
         if let Ok(event_id) = EventId::parse(&result) {
             return Ok(Some(Answered::Sent(event_id)));
@@ -361,12 +372,17 @@ impl Inner {
     /// The receipt of the request that made a group.
     async fn group_receipt(&self, id: &str, sent: Option<OwnedEventId>) -> Result<Receipt, StoreError> {
         let view = self.storage.view();
-        let members = view.get::<DelayedGroups>(&(self.key_of_group(id),)).await?.map(|row| row.members).unwrap_or_default();
+        let members =
+            view.get::<DelayedGroups>(&(self.key_of_group(id),)).await?.map(|row| row.members).unwrap_or_default();
         let keys: Vec<_> = members.into_iter().map(|key| (key,)).collect();
         let rows = view.multi_get::<Delayed>(&keys).await?;
         let first = rows.iter().flatten().map(|row| row.position).min();
         let of_request = rows.into_iter().flatten().filter(|row| Some(row.position) == first);
-        Ok(Receipt { events: of_request.map(|row| scheduled(row.value)).collect(), group_id: Some(id.to_owned()), sent })
+        Ok(Receipt {
+            events: of_request.map(|row| scheduled(row.value)).collect(),
+            group_id: Some(id.to_owned()),
+            sent,
+        })
     }
 }
 
@@ -399,7 +415,8 @@ impl Plan {
         }
         if let Some(group) = &self.group {
             let user = self.rows[0].1.user;
-            let mut row = group.before.clone().unwrap_or(GroupRow { user, open: true, changes: 0, members: Vec::new() });
+            let mut row =
+                group.before.clone().unwrap_or(GroupRow { user, open: true, changes: 0, members: Vec::new() });
             row.changes += 1;
             row.members.extend(self.rows.iter().map(|(key, ..)| *key));
             batch.assert_unchanged::<DelayedGroups>(&(group.key,), group.before.as_ref());

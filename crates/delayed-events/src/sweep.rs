@@ -22,6 +22,8 @@ impl DelayedEvents {
             for user in since_last {
                 inner.sweep_surplus(user).await?;
             }
+            inner.paces.schedules.clean();
+            inner.paces.restarts.clean();
             inner.sweep_old().await
         })
         .await
@@ -36,7 +38,10 @@ impl Inner {
             let rest = KeyRange::from(&(), &(UserNid(next),));
             let page = self.storage.view().scan::<Finalised>(&rest, 1, Direction::Forward).await?;
             let Some(((user, ..), _)) = page.rows.first() else { return Ok(()) };
-            let oldest = self.wall().0.saturating_sub(u64::try_from(self.options.finalised_kept.as_millis()).unwrap_or(u64::MAX));
+            let oldest = self
+                .wall()
+                .0
+                .saturating_sub(u64::try_from(self.options.finalised_kept.as_millis()).unwrap_or(u64::MAX));
             self.delete_all(KeyRange::between(&(*user,), &(*user, UnixMillis(oldest)))).await?;
             let Some(after) = user.0.checked_add(1) else { return Ok(()) };
             next = after;
@@ -47,7 +52,11 @@ impl Inner {
     /// Deletes what a user has beyond the newest that are kept.
     async fn sweep_surplus(&self, user: UserNid) -> Result<(), StoreError> {
         let all = KeyRange::prefix(&(user,));
-        let newest = self.storage.view().scan::<Finalised>(&all, self.options.finalised_kept_per_user, Direction::Backward).await?;
+        let newest = self
+            .storage
+            .view()
+            .scan::<Finalised>(&all, self.options.finalised_kept_per_user, Direction::Backward)
+            .await?;
         match newest.rest {
             Some(surplus) => self.delete_all(surplus).await,
             None => Ok(()),

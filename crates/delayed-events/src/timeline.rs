@@ -148,7 +148,11 @@ mod tests {
             let (due, era) = timeline.begin(&*clock, Duration::from_mins(1));
             clock.step_wall(UnixMillis(wall));
             assert!(timeline.observe(&*clock));
-            assert_eq!(timeline.moment(due, era).since(begun), Duration::from_millis(60_001), "wall clock set to {wall}");
+            assert_eq!(
+                timeline.moment(due, era).since(begun),
+                Duration::from_millis(60_001),
+                "wall clock set to {wall}"
+            );
         }
     }
 

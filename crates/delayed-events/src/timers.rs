@@ -8,7 +8,10 @@
 //! A restart changes the entry only. The heap then says too early a moment; when that comes up, it is put back with the true one. What is
 //! removed leaves its place in the heap too; the heap is made anew before such leavings outnumber what lives.
 
-use std::{cmp::Reverse, collections::{BinaryHeap, HashMap, HashSet}};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, HashSet},
+};
 
 use hashbrown::HashTable;
 use primitives::{UnixMillis, UserNid};
@@ -261,7 +264,9 @@ impl Timers {
             self.entry_mut(next).previous = index;
         }
         let chunks = &self.chunks;
-        self.table.insert_unique(hash(&timer.key), index, |&index| hash(&chunks[index as usize / CHUNK][index as usize % CHUNK].key));
+        self.table.insert_unique(hash(&timer.key), index, |&index| {
+            hash(&chunks[index as usize / CHUNK][index as usize % CHUNK].key)
+        });
         if let Some((at, era)) = timer.due {
             self.heap.push(place(timeline.moment(at, era), timer.order, index));
         }
@@ -285,7 +290,9 @@ impl Timers {
 
     /// Takes an event out.
     pub(crate) fn remove(&mut self, key: &Key, timeline: &Timeline) -> Option<Timer> {
-        let Ok(found) = self.table.find_entry(hash(key), |&index| self.chunks[index as usize / CHUNK][index as usize % CHUNK].key == *key)
+        let Ok(found) = self
+            .table
+            .find_entry(hash(key), |&index| self.chunks[index as usize / CHUNK][index as usize % CHUNK].key == *key)
         else {
             if self.reserved > 0 {
                 self.overtaken.insert(*key);
@@ -504,7 +511,11 @@ mod tests {
 
     impl Model {
         fn due(&self, now: u64) -> Vec<u8> {
-            let mut due: Vec<_> = self.0.iter().filter_map(|(id, (due, _, popped))| (!popped).then_some((due.filter(|d| *d < now)?, *id))).collect();
+            let mut due: Vec<_> = self
+                .0
+                .iter()
+                .filter_map(|(id, (due, _, popped))| (!popped).then_some((due.filter(|d| *d < now)?, *id)))
+                .collect();
             due.sort_unstable();
             due.into_iter().map(|(_, id)| id).collect()
         }

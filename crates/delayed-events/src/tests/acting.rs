@@ -85,7 +85,10 @@ async fn case_17_what_has_happened_already_may_rule_an_action_out() {
         (&failed, Restart, State::Failed),
     ];
     for (id, action, state) in table {
-        assert!(matches!(lab.act(id, action).await, Err(ActError::Conflict(found)) if found == state), "{action:?} after {state:?}");
+        assert!(
+            matches!(lab.act(id, action).await, Err(ActError::Conflict(found)) if found == state),
+            "{action:?} after {state:?}"
+        );
     }
 }
 

@@ -38,7 +38,9 @@ async fn walk(operation: Operation, least: usize, done: fn(&[Outcome], &[i64])) 
         lab.restart().await;
         check(&lab, &ids).await;
         if !stopped {
-            let ended = [lab.list(Status::Sent).await, lab.list(Status::Cancelled).await, lab.list(Status::Failed).await].concat();
+            let ended =
+                [lab.list(Status::Sent).await, lab.list(Status::Cancelled).await, lab.list(Status::Failed).await]
+                    .concat();
             let outcomes: Vec<_> = ended.into_iter().filter_map(|event| Some(event.finalised?.1)).collect();
             done(&outcomes, &lab.world.numbers());
             break;
@@ -56,7 +58,8 @@ async fn walk(operation: Operation, least: usize, done: fn(&[Outcome], &[i64])) 
 
 async fn check(lab: &Lab, ids: &[DelayId]) {
     let taken = lab.world.taken();
-    let in_room = |id: &DelayId| taken.iter().filter(|taken| taken.local.delay_id.as_deref() == Some(id.as_str())).count();
+    let in_room =
+        |id: &DelayId| taken.iter().filter(|taken| taken.local.delay_id.as_deref() == Some(id.as_str())).count();
     for id in ids {
         let Some(event) = lab.engine.get(&lab.alice, id).await.expect("the store works") else {
             assert_eq!(in_room(id), 0, "an event in a room of which nothing is kept");
@@ -66,9 +69,15 @@ async fn check(lab: &Lab, ids: &[DelayId]) {
         assert_eq!(in_room(id), usize::from(sent), "{:?}", event.finalised);
     }
     assert!(in_room(&ids[0]) + in_room(&ids[1]) <= 1, "two of one group");
-    let listed = [lab.list(Status::Scheduled).await, lab.list(Status::Sent).await, lab.list(Status::Cancelled).await].concat();
+    let listed =
+        [lab.list(Status::Scheduled).await, lab.list(Status::Sent).await, lab.list(Status::Cancelled).await].concat();
     assert_eq!(lab.list(Status::Scheduled).await.len(), lab.engine.pending());
-    assert!(taken.iter().filter_map(|t| t.local.delay_id.as_deref()).all(|id| listed.iter().any(|event| event.delay_id.as_str() == id)));
+    assert!(
+        taken
+            .iter()
+            .filter_map(|t| t.local.delay_id.as_deref())
+            .all(|id| listed.iter().any(|event| event.delay_id.as_str() == id))
+    );
 }
 
 fn act(lab: &Lab, id: DelayId, action: TimerAction) -> BoxFuture<'_, ()> {
@@ -87,7 +96,7 @@ async fn case_23_a_crash_in_schedule() {
     let schedule: Operation = |lab, _| {
         Box::pin(async move {
             let mut request = lab.request(Lab::event(9), 5_000);
-            request.txn = Some(lab.txn("crash"));
+            request.txn = Some(Lab::txn("crash"));
             let _ = lab.try_schedule(request).await;
         })
     };
@@ -99,7 +108,8 @@ async fn case_23_a_crash_in_a_batch_with_an_event_sent_at_once() {
     let schedule: Operation = |lab, _| {
         Box::pin(async move {
             let request = lab.request(Lab::event(9), 5_000);
-            let request = Schedule { group: Group::New, now: Some(Lab::event(8)), txn: Some(lab.txn("crash")), ..request };
+            let request =
+                Schedule { group: Group::New, now: Some(Lab::event(8)), txn: Some(Lab::txn("crash")), ..request };
             let _ = lab.try_schedule(request).await;
         })
     };
@@ -108,27 +118,48 @@ async fn case_23_a_crash_in_a_batch_with_an_event_sent_at_once() {
 
 #[tokio::test]
 async fn case_23_a_crash_in_restart() {
-    walk(|lab, ids| act(lab, ids[2].clone(), TimerAction::Restart), 2, |outcomes, _| assert!(outcomes.is_empty())).await;
+    walk(|lab, ids| act(lab, ids[2].clone(), TimerAction::Restart), 2, |outcomes, _| assert!(outcomes.is_empty()))
+        .await;
 }
 
 #[tokio::test]
 async fn case_23_a_crash_in_cancel() {
-    walk(|lab, ids| act(lab, ids[2].clone(), TimerAction::Cancel), 2, |outcomes, numbers| assert_eq!((outcomes.len(), numbers.len()), (1, 0))).await;
+    walk(
+        |lab, ids| act(lab, ids[2].clone(), TimerAction::Cancel),
+        2,
+        |outcomes, numbers| assert_eq!((outcomes.len(), numbers.len()), (1, 0)),
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn case_23_a_crash_in_the_cancel_of_a_group() {
-    walk(|lab, ids| act(lab, ids[0].clone(), TimerAction::Cancel), 2, |outcomes, numbers| assert_eq!((outcomes.len(), numbers.len()), (2, 0))).await;
+    walk(
+        |lab, ids| act(lab, ids[0].clone(), TimerAction::Cancel),
+        2,
+        |outcomes, numbers| assert_eq!((outcomes.len(), numbers.len()), (2, 0)),
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn case_23_a_crash_in_send() {
-    walk(|lab, ids| act(lab, ids[2].clone(), TimerAction::Send), 2, |outcomes, numbers| assert_eq!((sent(outcomes), numbers), (1, &[3][..]))).await;
+    walk(
+        |lab, ids| act(lab, ids[2].clone(), TimerAction::Send),
+        2,
+        |outcomes, numbers| assert_eq!((sent(outcomes), numbers), (1, &[3][..])),
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn case_23_a_crash_in_the_send_of_one_of_a_group() {
-    walk(|lab, ids| act(lab, ids[1].clone(), TimerAction::Send), 2, |outcomes, numbers| assert_eq!((outcomes.len(), numbers), (2, &[2][..]))).await;
+    walk(
+        |lab, ids| act(lab, ids[1].clone(), TimerAction::Send),
+        2,
+        |outcomes, numbers| assert_eq!((outcomes.len(), numbers), (2, &[2][..])),
+    )
+    .await;
 }
 
 #[tokio::test]

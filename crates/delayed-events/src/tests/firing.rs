@@ -18,7 +18,10 @@ async fn an_event_is_sent_when_it_is_due_and_not_before() {
     assert_eq!(taken.local.delay_id.as_deref(), Some(id.as_str()));
     assert_eq!((taken.local.transaction_id, taken.origin_server_ts), (None, None));
     let (at, outcome) = lab.get(&id).await.finalised.expect("ended");
-    assert_eq!((at, outcome), (UnixMillis(START + 1_001), Outcome::Sent { event_id: taken.event_id.to_string(), early: false }));
+    assert_eq!(
+        (at, outcome),
+        (UnixMillis(START + 1_001), Outcome::Sent { event_id: taken.event_id.to_string(), early: false })
+    );
     assert_eq!(lab.engine.pending(), 0);
 }
 
@@ -33,7 +36,9 @@ async fn case_20_and_21_power_is_judged_when_it_is_sent() {
     lab.world.refuse(&lab.alice, Some(FailureKind::Forbidden));
     lab.pass(11).await;
     assert_eq!(lab.world.numbers(), [1]);
-    assert!(matches!(lab.get(&second).await.finalised, Some((_, Outcome::Failed(f))) if f.kind == FailureKind::Forbidden));
+    assert!(
+        matches!(lab.get(&second).await.finalised, Some((_, Outcome::Failed(f))) if f.kind == FailureKind::Forbidden)
+    );
 }
 
 #[tokio::test]
@@ -45,7 +50,9 @@ async fn case_22_over_the_send_limit_it_fails_and_is_not_tried_again() {
     lab.world.refuse(&lab.alice, None);
     lab.pass(600_000).await;
     assert_eq!((lab.world.attempts(), lab.world.taken().len()), (1, 0));
-    assert!(matches!(lab.get(&id).await.finalised, Some((_, Outcome::Failed(f))) if f.kind == FailureKind::LimitExceeded));
+    assert!(
+        matches!(lab.get(&id).await.finalised, Some((_, Outcome::Failed(f))) if f.kind == FailureKind::LimitExceeded)
+    );
 }
 
 #[tokio::test]
@@ -192,7 +199,8 @@ async fn case_45_ten_thousand_due_at_one_instant_are_all_sent_once_in_order() {
     let taken = lab.world.taken();
     assert_eq!(taken.len(), 10_000);
     for room in &rooms {
-        let numbers: Vec<_> = taken.iter().filter(|t| t.room_id == *room).filter_map(|t| t.content["n"].as_integer()).collect();
+        let numbers: Vec<_> =
+            taken.iter().filter(|t| t.room_id == *room).filter_map(|t| t.content["n"].as_integer()).collect();
         assert!(numbers.len() == 1_000 && numbers.is_sorted());
     }
 }

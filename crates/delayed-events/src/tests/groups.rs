@@ -1,4 +1,7 @@
-use std::{net::{IpAddr, Ipv4Addr}, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use ruma::CanonicalJsonValue;
@@ -40,7 +43,10 @@ async fn of_a_group_the_timer_sends_one_and_discards_the_others() {
     let [timeout, second, _] = three(&lab).await;
     lab.pass(1_001).await;
     assert_eq!((lab.world.numbers(), lab.engine.pending()), (vec![1], 0));
-    assert_eq!(lab.get(&second.events[0].delay_id).await.finalised.expect("ended").1, Outcome::Cancelled(CancelReason::Group));
+    assert_eq!(
+        lab.get(&second.events[0].delay_id).await.finalised.expect("ended").1,
+        Outcome::Cancelled(CancelReason::Group)
+    );
     let again = future(&lab, Lab::event(4), Some(10), Group::Named(timeout.group_id.expect("a group")));
     assert!(matches!(lab.engine.schedule(again).await, Err(ScheduleError::GroupEnded)));
 }
@@ -157,14 +163,16 @@ async fn a_futures_newer_state_cancels_it() {
 
 fn batch(lab: &Lab) -> Schedule {
     let redaction: CanonicalJsonValue = "$m.send_now.event_id".into();
-    let content = [("redacts".to_owned(), redaction), ("n".to_owned(), CanonicalJsonValue::Integer(2.into()))].into_iter().collect();
+    let content = [("redacts".to_owned(), redaction), ("n".to_owned(), CanonicalJsonValue::Integer(2.into()))]
+        .into_iter()
+        .collect();
     let redaction = Event { event_type: "m.room.redaction".to_owned(), content, ..Event::default() };
     let mut request = future(lab, redaction, Some(1_000), Group::New);
     let mut action = member(Lab::event(3), None);
     action.name = Some("leave".to_owned());
     request.events.push(action);
     request.now = Some(Lab::event(1));
-    request.txn = Some(lab.txn("batch"));
+    request.txn = Some(Lab::txn("batch"));
     request
 }
 
@@ -187,7 +195,7 @@ async fn case_50_a_batch_whose_first_event_is_refused_schedules_nothing() {
     lab.world.refuse(&lab.alice, Some(FailureKind::Forbidden));
     assert!(matches!(lab.engine.schedule(batch(&lab)).await, Err(ScheduleError::Refused(_))));
     assert_eq!((lab.engine.pending(), lab.world.taken().len()), (0, 0));
-    assert_eq!(lab.engine.answered(&lab.txn("batch")).await.expect("the store works"), None);
+    assert_eq!(lab.engine.answered(&Lab::txn("batch")).await.expect("the store works"), None);
     lab.world.refuse(&lab.alice, None);
     lab.engine.schedule(batch(&lab)).await.expect("the transaction is still free");
 }

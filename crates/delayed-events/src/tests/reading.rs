@@ -77,9 +77,14 @@ async fn a_list_can_be_narrowed() {
     assert_eq!(pages(&lab, &of_room).await, [vec![21]]);
     let of_type = ListQuery { event_type: Some("m.room.message".to_owned()), limit: Some(4), ..ListQuery::default() };
     assert_eq!(pages(&lab, &of_type).await, [vec![2, 5, 3, 4], vec![1]]);
-    let in_time = ListQuery { from_ts: Some(UnixMillis(START + 2_000)), to_ts: Some(UnixMillis(START + 4_000)), ..ListQuery::default() };
+    let in_time = ListQuery {
+        from_ts: Some(UnixMillis(START + 2_000)),
+        to_ts: Some(UnixMillis(START + 4_000)),
+        ..ListQuery::default()
+    };
     assert_eq!(pages(&lab, &in_time).await, [vec![5, 3, 4]]);
-    let named = ListQuery { delay_ids: vec![ids[0].clone(), ids[6].clone(), DelayId::new("other")], ..ListQuery::default() };
+    let named =
+        ListQuery { delay_ids: vec![ids[0].clone(), ids[6].clone(), DelayId::new("other")], ..ListQuery::default() };
     assert_eq!(pages(&lab, &named).await, [vec![1]]);
     let named = ListQuery { status: vec![Status::Cancelled], ..named };
     assert_eq!(pages(&lab, &named).await, [vec![12]]);
@@ -112,7 +117,8 @@ async fn case_46_what_has_ended_is_kept_for_its_time_and_then_unknown() {
     lab.pass(60_000).await;
     assert!(matches!(lab.act(&id, TimerAction::Send).await, Err(crate::ActError::NotFound)));
     let range = storage::KeyRange::prefix(&());
-    let rows = lab.storage.view().scan::<storage::schema::delayed::Delayed>(&range, 10, storage::Direction::Forward).await;
+    let rows =
+        lab.storage.view().scan::<storage::schema::delayed::Delayed>(&range, 10, storage::Direction::Forward).await;
     assert!(rows.expect("the store works").rows.is_empty());
 }
 

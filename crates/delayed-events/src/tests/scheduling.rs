@@ -39,11 +39,13 @@ async fn case_4_exactly_the_longest_delay_is_accepted_and_no_more() {
 async fn case_5_and_6_a_transaction_answers_the_same_before_and_after_a_restart_of_the_server() {
     let mut lab = Lab::new().await;
     let mut request = lab.request(Lab::event(1), 1_000);
-    request.txn = Some(lab.txn("t"));
+    request.txn = Some(Lab::txn("t"));
     let id = lab.try_schedule(request.clone()).await.expect("scheduled");
     assert_eq!(lab.try_schedule(request.clone()).await.expect("replayed"), id);
     lab.restart().await;
-    let Some(Answered::Scheduled(receipt)) = lab.engine.answered(&lab.txn("t")).await.expect("the store works") else { panic!("forgotten") };
+    let Some(Answered::Scheduled(receipt)) = lab.engine.answered(&Lab::txn("t")).await.expect("the store works") else {
+        panic!("forgotten")
+    };
     assert_eq!((receipt.events[0].delay_id.clone(), lab.engine.pending()), (id.clone(), 1));
     assert_eq!(lab.try_schedule(request).await.expect("replayed"), id);
     assert_eq!(lab.get(&id).await.transaction_id.as_deref(), Some("t"));
@@ -52,9 +54,9 @@ async fn case_5_and_6_a_transaction_answers_the_same_before_and_after_a_restart_
 #[tokio::test]
 async fn case_7_a_transaction_that_sent_an_event_schedules_nothing() {
     let lab = Lab::new().await;
-    lab.storage.commit(lab.engine.0.outside.answer(&lab.txn("t"), "$sent")).await.expect("the store works");
+    lab.storage.commit(lab.engine.0.outside.answer(&Lab::txn("t"), "$sent")).await.expect("the store works");
     let mut request = lab.request(Lab::event(1), 1_000);
-    request.txn = Some(lab.txn("t"));
+    request.txn = Some(Lab::txn("t"));
     assert!(matches!(lab.try_schedule(request).await, Err(ScheduleError::AlreadySent(id)) if id == "$sent"));
     assert_eq!(lab.engine.pending(), 0);
 }
@@ -63,7 +65,7 @@ async fn case_7_a_transaction_that_sent_an_event_schedules_nothing() {
 async fn case_8_identical_requests_at_once_schedule_one_event() {
     let lab = Lab::new().await;
     let mut with_txn = lab.request(Lab::event(1), 1_000);
-    with_txn.txn = Some(lab.txn("t"));
+    with_txn.txn = Some(Lab::txn("t"));
     for request in [with_txn, lab.request(Lab::state("k", 2), 1_000)] {
         let before = lab.engine.pending();
         let ids = join_all((0..20).map(|_| lab.try_schedule(request.clone()))).await;
@@ -79,7 +81,11 @@ async fn a_state_event_asked_for_again_in_the_window_is_the_same_while_it_is_sch
     let first = lab.schedule(Lab::state("k", 1), 10_000).await;
     lab.pass(4_999).await;
     assert_eq!(lab.schedule(Lab::state("k", 1), 10_000).await, first);
-    for other in [lab.request(Lab::state("k", 2), 10_000), lab.request(Lab::state("k", 1), 9_999), lab.request(Lab::state("l", 1), 10_000)] {
+    for other in [
+        lab.request(Lab::state("k", 2), 10_000),
+        lab.request(Lab::state("k", 1), 9_999),
+        lab.request(Lab::state("l", 1), 10_000),
+    ] {
         assert_ne!(lab.try_schedule(other).await.expect("another"), first);
     }
     lab.act(&first, TimerAction::Cancel).await.expect("cancelled");
@@ -94,7 +100,9 @@ async fn case_9_the_limit_holds_under_parallel_requests() {
     let lab = Lab::with(Options { max_scheduled_per_user: 10, ..Options::default() }).await;
     let results = join_all((0..50).map(|n| lab.try_schedule(lab.request(Lab::event(n), 1_000)))).await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 10);
-    assert!(results.iter().filter_map(|r| r.as_ref().err()).all(|e| matches!(e, ScheduleError::TooMany { limit: 10, .. })));
+    assert!(
+        results.iter().filter_map(|r| r.as_ref().err()).all(|e| matches!(e, ScheduleError::TooMany { limit: 10, .. }))
+    );
     assert_eq!(lab.engine.pending(), 10);
 }
 
@@ -106,7 +114,8 @@ async fn case_10_under_a_lowered_limit_the_wait_covers_the_excess() {
     }
     lab.options.max_scheduled_per_user = 3;
     lab.restart().await;
-    let Err(ScheduleError::TooMany { limit: 3, retry_after }) = lab.try_schedule(lab.request(Lab::event(9), 1)).await else {
+    let Err(ScheduleError::TooMany { limit: 3, retry_after }) = lab.try_schedule(lab.request(Lab::event(9), 1)).await
+    else {
         panic!("over the limit");
     };
     // Three of the five have to go.
@@ -132,7 +141,7 @@ async fn case_11_what_is_being_sent_counts() {
 async fn scheduling_has_a_rate_of_its_own_and_replays_are_free() {
     let lab = Lab::with(Options { schedules: Rate { per_second: 1.0, burst: 2 }, ..Options::default() }).await;
     let mut request = lab.request(Lab::event(1), 10_000);
-    request.txn = Some(lab.txn("t"));
+    request.txn = Some(Lab::txn("t"));
     for _ in 0..5 {
         lab.try_schedule(request.clone()).await.expect("replayed");
     }
@@ -157,7 +166,8 @@ async fn without_enforcement_there_are_no_rates_and_no_number_but_sizes_and_dela
 #[tokio::test]
 async fn case_39_content_of_any_script_round_trips() {
     let lab = Lab::new().await;
-    let content: CanonicalJsonObject = serde_json::from_str(r#"{"n":1,"body":"žluťoučký 🐎 \u0000 \" \\","ключ":[{"深":null}]}"#).expect("valid");
+    let content: CanonicalJsonObject =
+        serde_json::from_str(r#"{"n":1,"body":"žluťoučký 🐎 \u0000 \" \\","ключ":[{"深":null}]}"#).expect("valid");
     let id = lab.schedule(Event { content: content.clone(), ..Lab::event(1) }, 10).await;
     assert_eq!(lab.get(&id).await.content, content);
     lab.pass(11).await;
@@ -172,7 +182,8 @@ async fn case_40_an_event_that_would_be_too_large_is_refused_at_once() {
         ..Lab::event(1)
     };
     lab.schedule(event(64_000), 10).await;
-    for bad in [event(65_536), Event { event_type: "t".repeat(256), ..Lab::event(1) }, Lab::state(&"k".repeat(256), 1)] {
+    for bad in [event(65_536), Event { event_type: "t".repeat(256), ..Lab::event(1) }, Lab::state(&"k".repeat(256), 1)]
+    {
         assert!(matches!(lab.try_schedule(lab.request(bad, 10)).await, Err(ScheduleError::TooLarge)));
     }
 }
@@ -188,7 +199,10 @@ async fn case_41_an_unknown_room_is_refused() {
 async fn case_43_switched_off_nothing_is_scheduled_and_what_is_scheduled_is_sent() {
     let mut lab = Lab::new().await;
     lab.schedule(Lab::event(1), 10).await;
-    for off in [Options { enabled: false, ..lab.options.clone() }, Options { max_scheduled_per_user: 0, ..lab.options.clone() }] {
+    for off in [
+        Options { enabled: false, ..lab.options.clone() },
+        Options { max_scheduled_per_user: 0, ..lab.options.clone() },
+    ] {
         lab.options = off;
         lab.restart().await;
         assert!(matches!(lab.try_schedule(lab.request(Lab::event(2), 10)).await, Err(ScheduleError::Disabled)));
@@ -202,7 +216,9 @@ async fn ids_are_long_differ_and_do_not_show_in_debug_output() {
     let lab = Lab::new().await;
     let (one, two) = (lab.schedule(Lab::event(1), 10).await, lab.schedule(Lab::event(1), 10).await);
     assert_ne!(one, two);
-    assert!(one.as_str().len() >= 22 && one.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
+    assert!(
+        one.as_str().len() >= 22 && one.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    );
     assert!(!format!("{one:?}").contains(one.as_str()));
     let event = lab.get(&one).await;
     assert!(!format!("{event:?}").contains(one.as_str()));

@@ -21,8 +21,8 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    ActError, DelayId, DelayedEvent, DelayedEvents, Event, Group, ListQuery, NewDelayed, Options, Refusal, Schedule, ScheduleError, Status,
-    StoreError, TxnKey,
+    ActError, DelayId, DelayedEvent, DelayedEvents, Event, Group, ListQuery, NewDelayed, Options, Refusal, Schedule,
+    ScheduleError, Status, StoreError, TxnKey,
     outside::{Accepted, NotSent, Outside, Sending, SlotOf},
 };
 
@@ -146,7 +146,8 @@ impl World {
             }
         }
         if let (Some((since, by)), Some(state_key)) = (event.gives_way, &event.state_key) {
-            let slot = SlotOf { room_id: &event.room_id, event_type: &event.event_type, state_key, owner: &event.sender };
+            let slot =
+                SlotOf { room_id: &event.room_id, event_type: &event.event_type, state_key, owner: &event.sender };
             if self.taken_since(&slot, since, by) {
                 return Err(NotSent::NewerState);
             }
@@ -201,7 +202,12 @@ impl Outside for Door {
         Box::pin(async move { Ok(self.0.told.lock().rooms.contains(room)) })
     }
 
-    fn slot_taken<'a>(&'a self, slot: SlotOf<'a>, since: StreamPosition, by: NewerState) -> BoxFuture<'a, Result<bool, StoreError>> {
+    fn slot_taken<'a>(
+        &'a self,
+        slot: SlotOf<'a>,
+        since: StreamPosition,
+        by: NewerState,
+    ) -> BoxFuture<'a, Result<bool, StoreError>> {
         Box::pin(async move { Ok(self.0.taken_since(&slot, since, by)) })
     }
 
@@ -215,12 +221,21 @@ impl Outside for Door {
     }
 
     fn active(&self, user: UserNid) -> BoxFuture<'_, Result<Option<OwnedUserId>, StoreError>> {
-        let named = self.0.told.lock().users.iter().find(|(_, (nid, active))| *nid == user && *active).map(|(name, _)| name.clone());
+        let named = self
+            .0
+            .told
+            .lock()
+            .users
+            .iter()
+            .find(|(_, (nid, active))| *nid == user && *active)
+            .map(|(name, _)| name.clone());
         Box::pin(async move { Ok(named) })
     }
 
     fn answered<'a>(&'a self, txn: &'a TxnKey) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
-        Box::pin(async move { Ok(self.0.storage.view().get::<Aliases>(&answer_key(txn)).await?.map(|row| row.room_id)) })
+        Box::pin(
+            async move { Ok(self.0.storage.view().get::<Aliases>(&answer_key(txn)).await?.map(|row| row.room_id)) },
+        )
     }
 
     fn answer(&self, txn: &TxnKey, result: &str) -> Batch {
@@ -257,7 +272,12 @@ impl Lab {
         let clock = ManualClock::new(UnixMillis(START));
         let shared: SharedClock = clock.clone();
         let storage = Storage::memory(&shared, &Random::seeded(1));
-        let world = Arc::new(World { storage: storage.clone(), clock: shared, told: Mutex::default(), open: watch::Sender::new(true) });
+        let world = Arc::new(World {
+            storage: storage.clone(),
+            clock: shared,
+            told: Mutex::default(),
+            open: watch::Sender::new(true),
+        });
         let user = |name: &str| UserId::parse(format!("@{name}:example.org")).expect("a user id");
         let (alice, bob, room) = (user("alice"), user("bob"), RoomId::parse("!room:example.org").expect("a room id"));
         {
@@ -278,7 +298,8 @@ impl Lab {
     }
 
     pub(crate) fn more_rooms(&self, count: u32) -> Vec<OwnedRoomId> {
-        let rooms: Vec<_> = (0..count).map(|n| RoomId::parse(format!("!room{n}:example.org")).expect("a room id")).collect();
+        let rooms: Vec<_> =
+            (0..count).map(|n| RoomId::parse(format!("!room{n}:example.org")).expect("a room id")).collect();
         self.world.told.lock().rooms.extend(rooms.iter().cloned());
         rooms
     }
@@ -336,8 +357,13 @@ impl Lab {
         }
     }
 
-    pub(crate) fn txn(&self, id: &str) -> TxnKey {
-        TxnKey { user_nid: UserNid(1), device_id: Some("DEVICE".into()), path: "send".to_owned(), txn_id: id.to_owned() }
+    pub(crate) fn txn(id: &str) -> TxnKey {
+        TxnKey {
+            user_nid: UserNid(1),
+            device_id: Some("DEVICE".into()),
+            path: "send".to_owned(),
+            txn_id: id.to_owned(),
+        }
     }
 
     pub(crate) async fn try_schedule(&self, request: Schedule) -> Result<DelayId, ScheduleError> {
@@ -367,7 +393,15 @@ impl Lab {
     }
 }
 
-async fn engine(storage: &Storage, world: &Arc<World>, clock: &Arc<ManualClock>, options: &Options, seed: u64) -> DelayedEvents {
+async fn engine(
+    storage: &Storage,
+    world: &Arc<World>,
+    clock: &Arc<ManualClock>,
+    options: &Options,
+    seed: u64,
+) -> DelayedEvents {
     let door = Box::new(Door(world.clone()));
-    DelayedEvents::with_outside(storage.clone(), door, clock.clone(), Random::seeded(seed), options.clone()).await.expect("the store works")
+    DelayedEvents::with_outside(storage.clone(), door, clock.clone(), Random::seeded(seed), options.clone())
+        .await
+        .expect("the store works")
 }
