@@ -17,7 +17,7 @@ use crate::{
     lock::DirectoryLock,
     logging::{self, LogLevels},
     operations,
-    wiring::Stack,
+    wiring::{Accounts, Stack},
 };
 
 /// How long running requests may take to end after SIGTERM. With the rest of the way down it stays within five seconds.
@@ -41,15 +41,15 @@ pub async fn serve(
     let _lock = DirectoryLock::acquire(&config.data_dir)?;
     let (clock, random) = (SystemClock::shared(), Random::os());
     let mut listeners = Listeners::bind(config, clock.clone()).await?;
-    let stack = Stack::open(config, &clock, &random)?;
+    let stack = Stack::open(config, &clock, &random).await?;
     let admin = AdminSocket::bind(&config.data_dir)?;
 
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     listeners.serve(&router(config, &stack, &clock, &tasks, &stop)?);
     stack.start(&tasks, &stop);
-    tasks.spawn(admin.serve(administer, stop.clone()));
-    let urls = listeners.urls().join(", ");
-    say(&format!("Sundial {} serves {} on {urls}", env!("CARGO_PKG_VERSION"), config.server_name));
+    let accounts = stack.accounts().clone();
+    tasks.spawn(admin.serve(move |request| administer(accounts.clone(), request), stop.clone()));
+    greet(config, &listeners, stack.accounts(), say).await?;
     notify(&NotifyState::Ready);
 
     let ended = tokio::select! {
@@ -86,11 +86,29 @@ fn router(
     Ok(operations::measure(router, clock.clone()))
 }
 
+/// Tells the person who started the server where it is and, until somebody has used it, the token of the first start.
+async fn greet(config: &Config, listeners: &Listeners, accounts: &Accounts, say: &dyn Fn(&str)) -> anyhow::Result<()> {
+    if let Some(token) = accounts.users.first_start_token().await? {
+        say(
+            "Nobody administers this server yet. Register an account with this token, in any client that asks for one; it is good",
+        );
+        say("once, and its user becomes the administrator:");
+        say(&format!("    registration token: {token}"));
+        say("Or make one at the command line: sundial user create --config FILE NAME --admin");
+    }
+    let urls = listeners.urls().join(", ");
+    say(&format!("Sundial {} serves {} on {urls}", env!("CARGO_PKG_VERSION"), config.server_name));
+    Ok(())
+}
+
 /// Answers what the administrator asks over the socket.
-async fn administer(request: Request) -> Answer {
+async fn administer(accounts: Accounts, request: Request) -> Answer {
     match request {
         Request::Ping => Answer::Pong,
-        Request::CreateUser(_) => Answer::Failed { error: "accounts are not served yet".to_owned() },
+        Request::CreateUser(new) => match accounts.create_user(new).await {
+            Ok(user_id) => Answer::UserCreated { user_id: user_id.into() },
+            Err(error) => Answer::Failed { error: format!("{error:#}") },
+        },
     }
 }
 

@@ -2,18 +2,72 @@
 
 pub mod options;
 
+use anyhow::Context;
 use axum::Router;
 use primitives::{Random, SharedClock};
+use ruma::{OwnedUserId, UserId};
 use storage::Storage;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
+use users::{Authority, NewAccount, Users};
 
-use crate::config::Config;
+use crate::{admin::CreateUser, config::Config};
+
+/// The store and the accounts in it: enough for the commands that work while no server runs.
+#[derive(Clone, Debug)]
+pub struct Accounts {
+    /// The store.
+    pub storage: Storage,
+    /// The accounts.
+    pub users: Users,
+}
+
+impl Accounts {
+    /// Opens the store of the data directory, whose lock the caller holds.
+    ///
+    /// # Errors
+    /// A store that can't be opened, or another server's.
+    pub async fn open(config: &Config, clock: &SharedClock, random: &Random) -> anyhow::Result<Self> {
+        let storage = Storage::open(options::storage(config), clock, random)?;
+        let users = Users::open(storage.clone(), clock.clone(), random.clone(), options::users(config)).await?;
+        Ok(Self { storage, users })
+    }
+
+    /// Makes an account on the administrator's word.
+    ///
+    /// # Errors
+    /// A name of another server, a name that is taken or impossible, a bad password.
+    pub async fn create_user(&self, new: CreateUser) -> anyhow::Result<OwnedUserId> {
+        let username = match new.name.strip_prefix('@') {
+            None => new.name,
+            Some(_) => {
+                let id = UserId::parse(&new.name).with_context(|| format!("{} is no user id", new.name))?;
+                anyhow::ensure!(self.users.is_local(&id), "{id} is not a user of {}", self.users.server_name());
+                id.localpart().to_owned()
+            }
+        };
+        let account = NewAccount {
+            authority: Authority::Administrator { admin: new.admin, user_type: None },
+            username: Some(username),
+            password: Some(new.password),
+            display_name: None,
+            session: None,
+        };
+        Ok(self.users.register(account).await?.user_id)
+    }
+
+    /// Syncs what is written and closes the store.
+    pub async fn close(&self) {
+        if let Err(error) = self.storage.close().await {
+            warn!(%error, "the store was not closed cleanly");
+        }
+    }
+}
 
 /// Everything behind the listeners.
 #[derive(Debug)]
 pub struct Stack {
-    storage: Storage,
+    accounts: Accounts,
 }
 
 impl Stack {
@@ -21,9 +75,14 @@ impl Stack {
     ///
     /// # Errors
     /// A store that can't be opened, or another server's.
-    pub fn open(config: &Config, clock: &SharedClock, random: &Random) -> anyhow::Result<Self> {
-        let storage = Storage::open(options::storage(config), clock, random)?;
-        Ok(Self { storage })
+    pub async fn open(config: &Config, clock: &SharedClock, random: &Random) -> anyhow::Result<Self> {
+        let accounts = Accounts::open(config, clock, random).await?;
+        Ok(Self { accounts })
+    }
+
+    /// The accounts.
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
     }
 
     /// What the listeners serve.
@@ -32,17 +91,18 @@ impl Stack {
     }
 
     /// Starts the work that goes on in the background, until told to stop.
-    pub fn start(&self, _tasks: &TaskTracker, _stop: &CancellationToken) {}
+    pub fn start(&self, tasks: &TaskTracker, stop: &CancellationToken) {
+        let (users, stop) = (self.accounts.users.clone(), stop.clone());
+        tasks.spawn(async move { users.run(stop).await });
+    }
 
     /// Waits until the store can't write any more. Why.
     pub async fn failed(&self) -> String {
-        self.storage.failed().await
+        self.accounts.storage.failed().await
     }
 
     /// Puts the store in order for a quick start. Nothing can be written after that.
     pub async fn close(self) {
-        if let Err(error) = self.storage.close().await {
-            warn!(%error, "the store was not closed cleanly");
-        }
+        self.accounts.close().await;
     }
 }

@@ -218,3 +218,44 @@ fn a_data_directory_belongs_to_one_server_name() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(error.contains("hs.test") && error.contains("other.test"), "{error}");
 }
+
+#[test]
+fn users_are_made_with_and_without_a_running_server() {
+    let directory = directory();
+    let config = write_config(&directory, "", "[limits]\npassword_hash_memory_kib = 64\npassword_hash_passes = 1\n");
+    let create = |name: &str, admin: bool| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sundial"));
+        command.args(["user", "create", name, "--password-stdin", "--config"]).arg(&config);
+        if admin {
+            command.arg("--admin");
+        }
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = child.expect("the binary runs");
+        child.stdin.take().expect("piped").write_all(b"correct horse battery\n").expect("written");
+        let output = child.wait_with_output().expect("it ends");
+        (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    assert_eq!(create("alice", false), (true, "created @alice:hs.test\n".to_owned()));
+    let (done, error) = create("@alice:hs.test", false);
+    assert!(!done && error.contains("taken"), "{error}");
+
+    let server = Server::start(&config);
+    assert!(!server.said.contains("token"), "somebody is there already: {}", server.said);
+    assert_eq!(create("@bob:hs.test", true), (true, "created @bob:hs.test\n".to_owned()));
+    let (done, error) = create("@carol:elsewhere.test", false);
+    assert!(!done && error.contains("not a user of hs.test"), "{error}");
+    assert_eq!(server.terminate().code(), Some(0));
+    let (done, error) = create("bob", false);
+    assert!(!done && error.contains("taken"), "{error}");
+}
+
+#[test]
+fn the_first_start_gives_a_token() {
+    let directory = directory();
+    let config = write_config(&directory, "", "");
+    let server = Server::start(&config);
+    let token =
+        server.said.lines().find_map(|line| line.trim().strip_prefix("registration token: ")).map(str::to_owned);
+    assert!(token.as_ref().is_some_and(|token| token.len() >= 22), "{}", server.said);
+    assert_eq!(server.terminate().code(), Some(0));
+}

@@ -3,11 +3,14 @@
 use std::io::{BufRead, IsTerminal};
 
 use anyhow::{Context, bail};
+use primitives::{Random, SystemClock};
 use ruma::OwnedUserId;
 
 use crate::{
     admin::{self, Answer, CreateUser, Request},
     config::Config,
+    lock::DirectoryLock,
+    wiring::Accounts,
 };
 
 /// The password, from standard input or asked for at the terminal.
@@ -32,18 +35,23 @@ pub(super) fn read_password(from_stdin: bool) -> anyhow::Result<String> {
     Ok(password)
 }
 
-/// Makes the account: the running server does it, if one runs.
+/// Makes the account: the running server does it, if one runs; otherwise this process opens the store itself.
 pub(super) async fn create(
     config: &Config,
     name: String,
     password: String,
     admin: bool,
 ) -> anyhow::Result<OwnedUserId> {
-    let request = Request::CreateUser(CreateUser { name, password, admin });
-    match admin::ask(&config.data_dir, &request).await? {
-        Some(Answer::UserCreated { user_id }) => Ok(OwnedUserId::try_from(user_id)?),
+    let new = CreateUser { name, password, admin };
+    match admin::ask(&config.data_dir, &Request::CreateUser(new.clone())).await? {
+        Some(Answer::UserCreated { user_id }) => return Ok(OwnedUserId::try_from(user_id)?),
         Some(Answer::Failed { error }) => bail!(error),
         Some(Answer::Pong) => bail!("the server gave the answer to another question"),
-        None => bail!("no server runs on {}", config.data_dir.display()),
+        None => {}
     }
+    let _lock = DirectoryLock::acquire(&config.data_dir)?;
+    let accounts = Accounts::open(config, &SystemClock::shared(), &Random::os()).await?;
+    let created = accounts.create_user(new).await;
+    accounts.close().await;
+    created
 }
