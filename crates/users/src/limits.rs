@@ -88,12 +88,30 @@ pub enum Limit<'a> {
     LoginAccount(&'a str),
     /// Somebody registers from an address.
     Registration(IpAddr),
+    /// Somebody tries a registration token from an address. At the rate of registrations, but counted apart.
+    RegistrationToken(IpAddr),
     /// A user joins a room that this server is in.
     JoinsLocal(UserNid),
     /// A user joins a room that this server is not in.
     JoinsRemote(UserNid),
     /// Somebody joins a room.
     JoinsOfRoom(&'a RoomId),
+}
+
+impl Limit<'_> {
+    /// What is limited, as metrics call it.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Messages(_) => "messages",
+            Self::LoginAddress(_) => "login_address",
+            Self::LoginAccount(_) => "login_account",
+            Self::Registration(_) => "registration",
+            Self::RegistrationToken(_) => "registration_token",
+            Self::JoinsLocal(_) => "joins_local",
+            Self::JoinsRemote(_) => "joins_remote",
+            Self::JoinsOfRoom(_) => "joins_of_room",
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -171,6 +189,7 @@ pub struct RateLimits {
     login_account: KeyedLimit,
     login_failures: KeyedLimit,
     registration: KeyedLimit,
+    registration_token: KeyedLimit,
     joins_local: KeyedLimit,
     joins_remote: KeyedLimit,
     joins_of_room: KeyedLimit,
@@ -190,6 +209,7 @@ impl RateLimits {
             login_account: keyed(limits.logins_per_account),
             login_failures: keyed(limits.failed_logins_per_account),
             registration: keyed(limits.registrations_per_address),
+            registration_token: keyed(limits.registrations_per_address),
             joins_local: keyed(limits.local_joins_per_user),
             joins_remote: keyed(limits.remote_joins_per_user),
             joins_of_room: keyed(limits.joins_per_room),
@@ -202,15 +222,20 @@ impl RateLimits {
         if !self.enforce {
             return Ok(());
         }
-        match limit {
+        let checked = match limit {
             Limit::Messages(user) => self.messages.check(&user.0.to_be_bytes()),
             Limit::LoginAddress(address) => self.login_address.check(&network(address)),
             Limit::LoginAccount(localpart) => self.login_account.check(localpart.as_bytes()),
             Limit::Registration(address) => self.registration.check(&network(address)),
+            Limit::RegistrationToken(address) => self.registration_token.check(&network(address)),
             Limit::JoinsLocal(user) => self.joins_local.check(&user.0.to_be_bytes()),
             Limit::JoinsRemote(user) => self.joins_remote.check(&user.0.to_be_bytes()),
             Limit::JoinsOfRoom(room) => self.joins_of_room.check(room.as_bytes()),
+        };
+        if checked.is_err() {
+            metrics::counter!("sundial_limit_exceeded_total", "limit" => limit.name()).increment(1);
         }
+        checked
     }
 
     /// Whether an account takes a password now. Counts nothing.
@@ -229,9 +254,15 @@ impl RateLimits {
 
     /// Forgets whoever has not done anything for long enough.
     pub fn clean(&self) {
-        let all = [&self.messages, &self.login_address, &self.login_account, &self.login_failures, &self.registration];
-        let joins = [&self.joins_local, &self.joins_remote, &self.joins_of_room];
-        all.into_iter().chain(joins).for_each(KeyedLimit::clean);
+        let doors = [
+            &self.login_address,
+            &self.login_account,
+            &self.login_failures,
+            &self.registration,
+            &self.registration_token,
+        ];
+        let rooms = [&self.messages, &self.joins_local, &self.joins_remote, &self.joins_of_room];
+        doors.into_iter().chain(rooms).for_each(KeyedLimit::clean);
     }
 }
 

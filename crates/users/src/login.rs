@@ -99,6 +99,15 @@ pub struct LoggedIn {
     pub session: Session,
 }
 
+/// Whom somebody says they are, looked up.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    /// The name under which attempts are counted, also if nobody has it.
+    name: String,
+    /// The account, if there is one.
+    pub(crate) account: Option<(UserNid, AccountRow)>,
+}
+
 /// Checks who somebody is, and starts sessions.
 #[derive(Debug)]
 pub(crate) struct Logins {
@@ -123,58 +132,67 @@ impl Logins {
     }
 
     /// The account that is meant: spelt as typed, or in small letters.
-    pub(crate) async fn find(&self, identifier: &Identifier) -> Result<Option<(UserNid, AccountRow)>, StoreError> {
-        // No third-party identifiers are bound to accounts here.
-        let Identifier::User(typed) = identifier else { return Ok(None) };
-        let Some(localpart) = typed_localpart(typed, self.accounts.server_name()) else { return Ok(None) };
+    pub(crate) async fn find(&self, identifier: &Identifier) -> Result<Claimed, StoreError> {
+        let nobody = |name: &str| Claimed { name: name.to_ascii_lowercase(), account: None };
+        let typed = match identifier {
+            Identifier::User(typed) => typed,
+            // No third-party identifiers are bound to accounts here.
+            Identifier::ThirdParty { address: other, .. } | Identifier::Phone { phone: other, .. } => {
+                return Ok(nobody(other));
+            }
+        };
+        let Some(localpart) = typed_localpart(typed, self.accounts.server_name()) else { return Ok(nobody(typed)) };
         let view = self.storage.view();
         let mut user = self.accounts.nid_of(&view, localpart).await?;
         if user.is_none() {
             user = self.accounts.nid_of(&view, &localpart.to_ascii_lowercase()).await?;
         }
-        let Some(user) = user else { return Ok(None) };
-        Ok(view.get::<tables::Accounts>(&(user,)).await?.map(|row| (user, row)))
+        let Some(user) = user else { return Ok(nobody(localpart)) };
+        let row = view.get::<tables::Accounts>(&(user,)).await?;
+        let name = row.as_ref().map_or_else(|| localpart.to_owned(), |row| row.localpart.clone());
+        Ok(Claimed { name, account: row.map(|row| (user, row)) })
     }
 
-    /// Checks a password, at the same cost whether or not there is such a user. Wrong ones are counted.
-    pub(crate) async fn verify(
-        &self,
-        identifier: &Identifier,
-        password: &str,
-        address: Option<IpAddr>,
-    ) -> Result<(UserNid, AccountRow), LoginError> {
-        if let Some(address) = address {
-            self.limits.check(Limit::LoginAddress(address))?;
-        }
-        let found = self.find(identifier).await?;
-        let counted = match (&found, identifier) {
-            (Some((_, row)), _) => row.localpart.clone(),
-            (None, Identifier::User(typed)) => typed.to_ascii_lowercase(),
-            (None, Identifier::ThirdParty { address: other, .. } | Identifier::Phone { phone: other, .. }) => {
-                other.clone()
-            }
-        };
-        self.limits.may_try_password(&counted)?;
-        self.limits.check(Limit::LoginAccount(&counted))?;
-        let hash = found.as_ref().and_then(|(_, row)| row.password_hash.as_deref());
+    /// Checks a password, at the same cost whether or not there is such a user. Wrong ones are counted; after too many of them the account takes
+    /// none for a while, not even the right one.
+    pub(crate) async fn verify(&self, claimed: &Claimed, password: &str) -> Result<(UserNid, AccountRow), LoginError> {
+        self.limits.may_try_password(&claimed.name)?;
+        let hash = claimed.account.as_ref().and_then(|(_, row)| row.password_hash.as_deref());
         let matches = self.passwords.verify(password, hash).await?;
-        let Some((user, row)) = found else {
-            self.limits.wrong_password(&counted);
-            return Err(LoginError::BadCredentials);
-        };
-        if status(&row) == Status::Deactivated {
-            return Err(LoginError::Deactivated);
+        // Others may have tried meanwhile: of many guesses made at once no more count than of as many in a row.
+        self.limits.may_try_password(&claimed.name)?;
+        match &claimed.account {
+            Some((_, row)) if status(row) == Status::Deactivated => Err(LoginError::Deactivated),
+            Some((user, row)) if matches => Ok((*user, row.clone())),
+            _ => {
+                self.limits.wrong_password(&claimed.name);
+                Err(LoginError::BadCredentials)
+            }
         }
-        if !matches {
-            self.limits.wrong_password(&counted);
-            return Err(LoginError::BadCredentials);
-        }
-        Ok((user, row))
     }
 
     /// Logs in by password.
     pub(crate) async fn log_in(&self, login: Login<'_>) -> Result<LoggedIn, LoginError> {
-        let (user, verified) = self.verify(login.identifier, login.password, login.address).await?;
+        let logged_in = self.try_log_in(login).await;
+        let outcome = match &logged_in {
+            Ok(_) => "ok",
+            Err(LoginError::BadCredentials) => "bad_credentials",
+            Err(LoginError::LimitExceeded(_)) => "limit_exceeded",
+            Err(_) => "refused",
+        };
+        metrics::counter!("sundial_logins_total", "outcome" => outcome).increment(1);
+        logged_in
+    }
+
+    async fn try_log_in(&self, login: Login<'_>) -> Result<LoggedIn, LoginError> {
+        if let Some(address) = login.address {
+            self.limits.check(Limit::LoginAddress(address))?;
+        }
+        let claimed = self.find(login.identifier).await?;
+        self.limits.check(Limit::LoginAccount(&claimed.name))?;
+        let (user, verified) = self.verify(&claimed, login.password).await?;
+        let outdated = verified.password_hash.as_ref().is_some_and(|hash| self.passwords.is_outdated(hash));
+        let renewed_hash = if outdated { Some(self.passwords.hash(login.password).await?) } else { None };
         for _ in 0..MAX_ATTEMPTS {
             let view = self.storage.view();
             let row = view.get::<tables::Accounts>(&(user,)).await.map_err(StoreError::from)?;
@@ -188,6 +206,10 @@ impl Logins {
             }
             let mut batch = Batch::new();
             batch.assert_equals::<tables::Accounts>(&(user,), &row);
+            if renewed_hash.is_some() {
+                let renewed = AccountRow { password_hash: renewed_hash.clone(), ..row.clone() };
+                batch.put::<tables::Accounts>(&(user,), &renewed);
+            }
             let (session, ended) = self.devices.log_in(&view, &mut batch, user, &login.session).await?;
             if let Outcome::Done(_) = outcome(self.storage.commit(batch).await)? {
                 self.tokens.forget(&ended);
@@ -202,7 +224,7 @@ impl Logins {
 mod tests {
     use super::*;
     use crate::{
-        Administration, Limits, Options, Rate,
+        Administration, Limits, Options, PasswordHashCost, Rate,
         testing::{World, device, options, token},
     };
 
@@ -280,6 +302,55 @@ mod tests {
         assert!(world.login("bob", "secret", NewSession::default()).await.is_ok());
         world.users.deactivate(bob.user_nid, false, &Batch::new()).await.expect("deactivated");
         assert!(matches!(world.login("bob", "secret", NewSession::default()).await, Err(LoginError::Deactivated)));
+    }
+
+    #[tokio::test]
+    async fn a_login_renews_a_hash_of_another_cost() {
+        let world = World::new().await;
+        let bob = world.user("bob").await;
+        let row = async || {
+            world.storage.view().get::<tables::Accounts>(&(bob.user_nid,)).await.expect("read").expect("there")
+        };
+        let before = row().await;
+        world.login("bob", "secret", NewSession::default()).await.expect("logged in");
+        assert_eq!(row().await, before);
+        let cost = PasswordHashCost { memory_kib: 16, ..world.options.password_hash };
+        let dearer = World { options: Options { password_hash: cost, ..options() }, ..world };
+        let users = dearer.reopened().await;
+        let dearer = World { users, ..dearer };
+        assert!(matches!(dearer.login("bob", "wrong", NewSession::default()).await, Err(LoginError::BadCredentials)));
+        dearer.login("bob", "secret", NewSession::default()).await.expect("logged in");
+        let after =
+            dearer.storage.view().get::<tables::Accounts>(&(bob.user_nid,)).await.expect("read").expect("there");
+        assert!(after.password_hash.as_ref().is_some_and(|hash| hash.contains("m=16")));
+        dearer.login("bob", "secret", NewSession::default()).await.expect("logged in again");
+    }
+
+    #[tokio::test]
+    async fn guesses_made_at_once_count_like_guesses_in_a_row() {
+        let limits = Limits {
+            failed_logins_per_account: Rate::new(0.01, 1),
+            logins_per_account: Rate::new(9.0, 99),
+            ..Limits::default()
+        };
+        let world = World::with(Options { limits, ..options() }).await;
+        world.user("bob").await;
+        let identifier = Identifier::User("bob".to_owned());
+        let tracker = tokio_util::task::TaskTracker::new();
+        let guesses: Vec<_> = (0..20)
+            .map(|_| {
+                let (users, identifier) = (world.users.clone(), identifier.clone());
+                tracker.spawn(async move {
+                    let session = NewSession::default();
+                    users.login(Login { identifier: &identifier, password: "wrong", session, address: None }).await
+                })
+            })
+            .collect();
+        let mut told = 0;
+        for guess in guesses {
+            told += usize::from(matches!(guess.await.expect("no panic"), Err(LoginError::BadCredentials)));
+        }
+        assert!(told <= 3, "{told} guesses were answered");
     }
 
     #[tokio::test]

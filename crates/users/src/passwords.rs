@@ -100,6 +100,13 @@ impl Passwords {
         Ok(matches && known)
     }
 
+    /// Whether a hash was made at another cost than is configured now.
+    pub(crate) fn is_outdated(&self, hash: &str) -> bool {
+        let params = PasswordHash::new(hash).ok().and_then(|hash| Params::try_from(&hash).ok());
+        let cost = |params: &Params| (params.m_cost(), params.t_cost(), params.p_cost());
+        params.as_ref().map(cost) != Some(cost(self.hasher.params()))
+    }
+
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, PasswordError> {
         let _place = self.waiting.try_acquire().map_err(|_| PasswordError::Busy)?;
         // The permit goes with the work: a caller that gives up does not make room for more than `at_once`.
@@ -138,6 +145,8 @@ mod tests {
         let dearer = PasswordHashCost { memory_kib: 64, iterations: 2, parallelism: 1, at_once: 1 };
         let passwords = Passwords::new(dearer, Random::seeded(2)).expect("valid");
         assert_eq!(passwords.verify("secret", Some(&hash)).await, Ok(true));
+        assert!(passwords.is_outdated(&hash));
+        assert!(!passwords.is_outdated(&passwords.hash("secret").await.expect("hashed")));
     }
 
     #[tokio::test]

@@ -193,7 +193,10 @@ impl Registration {
         for _ in 0..MAX_ATTEMPTS {
             let localpart = wished.clone().unwrap_or_else(|| self.random.letters(12).to_ascii_lowercase());
             match self.attempt(&localpart, &draft).await? {
-                Attempt::Registered(registered) => return Ok(registered),
+                Attempt::Registered(registered) => {
+                    metrics::counter!("sundial_registrations_total").increment(1);
+                    return Ok(registered);
+                }
                 Attempt::Taken if wished.is_some() => return Err(RegisterError::UserInUse),
                 Attempt::Taken | Attempt::Again => {}
             }

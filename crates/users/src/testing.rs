@@ -43,9 +43,10 @@ impl World {
         Self { users, storage, clock, options }
     }
 
-    /// The same store, opened again.
+    /// The same store, opened again; secrets are never the same twice.
     pub(crate) async fn reopened(&self) -> Users {
-        let opened = Users::open(self.storage.clone(), self.clock.clone(), Random::seeded(3), self.options.clone());
+        let random = Random::seeded(self.storage.position().0);
+        let opened = Users::open(self.storage.clone(), self.clock.clone(), random, self.options.clone());
         opened.await.expect("opens")
     }
 

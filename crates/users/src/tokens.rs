@@ -3,6 +3,9 @@
 //! A token is 32 random bytes; only its SHA-256 is stored. A device holds at most two pairs of tokens: those issued last and, after a refresh,
 //! those before, which die when one of the new ones is first used (specification, "Refreshing access tokens").
 
+#[cfg(test)]
+mod model;
+
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     error::StoreError,
-    limits::LimitExceeded,
+    limits::{Limit, LimitExceeded, RateLimits},
     login::{Identifier, LoginError, Logins},
     passwords::PasswordError,
     registration_tokens::RegistrationTokens,
@@ -234,6 +234,7 @@ pub(crate) struct Uia {
     random: Random,
     logins: Arc<Logins>,
     registration_tokens: Arc<RegistrationTokens>,
+    limits: Arc<RateLimits>,
     sessions: Mutex<Sessions>,
 }
 
@@ -243,8 +244,16 @@ impl Uia {
         random: Random,
         logins: Arc<Logins>,
         registration_tokens: Arc<RegistrationTokens>,
+        limits: Arc<RateLimits>,
     ) -> Self {
-        Self { clock: SharedClockHandle(clock), random, logins, registration_tokens, sessions: Mutex::default() }
+        Self {
+            clock: SharedClockHandle(clock),
+            random,
+            logins,
+            registration_tokens,
+            limits,
+            sessions: Mutex::default(),
+        }
     }
 
     /// Takes a request as far as its `auth` goes. Success means that a flow is complete; the session is over then.
@@ -329,10 +338,13 @@ impl Uia {
             Stage::Dummy => Ok(Ok(())),
             Stage::RegistrationToken => {
                 let Some(token) = &auth.token else { return Ok(Err(StageError::Missing("token"))) };
+                if let Some(address) = address {
+                    self.limits.check(Limit::RegistrationToken(address))?;
+                }
                 let valid = self.registration_tokens.is_valid(token).await?;
                 Ok(if valid { Ok(()) } else { Err(StageError::InvalidToken) })
             }
-            Stage::Password => self.attempt_password(requester, auth, address).await,
+            Stage::Password => self.attempt_password(requester, auth).await,
         }
     }
 
@@ -340,20 +352,19 @@ impl Uia {
         &self,
         requester: Option<&Requester>,
         auth: &AuthData,
-        address: Option<IpAddr>,
     ) -> Result<Result<(), StageError>, UiaError> {
         let Some(password) = &auth.password else { return Ok(Err(StageError::Missing("password"))) };
         let own = || requester.map(|requester| Identifier::User(requester.user_id.to_string()));
         let Some(identifier) = auth.identifier.clone().or_else(own) else {
             return Ok(Err(StageError::Missing("identifier")));
         };
-        if let Some(requester) = requester {
-            let named = self.logins.find(&identifier).await?;
-            if named.is_some_and(|(user, _)| user != requester.user_nid) {
-                return Err(UiaError::OtherUser);
-            }
+        let claimed = self.logins.find(&identifier).await?;
+        if let Some(requester) = requester
+            && claimed.account.as_ref().is_some_and(|(user, _)| *user != requester.user_nid)
+        {
+            return Err(UiaError::OtherUser);
         }
-        match self.logins.verify(&identifier, password, address).await {
+        match self.logins.verify(&claimed, password).await {
             Ok(_) => Ok(Ok(())),
             Err(LoginError::LimitExceeded(exceeded)) => Err(exceeded.into()),
             Err(LoginError::Password(error)) => Err(error.into()),

@@ -126,7 +126,13 @@ impl Users {
                 random.clone(),
                 Arc::clone(&registration),
             ),
-            uia: Uia::new(clock.clone(), random, Arc::clone(&logins), Arc::clone(&registration_tokens)),
+            uia: Uia::new(
+                clock.clone(),
+                random,
+                Arc::clone(&logins),
+                Arc::clone(&registration_tokens),
+                Arc::clone(&limits),
+            ),
             profiles: Profiles::new(storage.clone(), Arc::clone(&accounts), options.profile_sizes),
             filters: Filters::new(storage),
             clock: SharedClockHandle(clock),
@@ -304,6 +310,8 @@ impl Users {
     pub async fn run_due(&self) -> Result<(), StoreError> {
         self.0.limits.clean();
         self.0.uia.clean();
+        metrics::gauge!("sundial_users_waited_for").set(count(self.0.wakeups.users_waited_for()));
+        metrics::gauge!("sundial_uia_sessions").set(count(self.0.uia.held()));
         self.0.sightings.flush().await?;
         self.0.transactions.sweep().await
     }
@@ -321,4 +329,9 @@ impl Users {
             }
         }
     }
+}
+
+/// A number of things, as metrics take it.
+fn count(things: usize) -> f64 {
+    u32::try_from(things).map_or(f64::INFINITY, f64::from)
 }
