@@ -89,12 +89,10 @@ fn router(
 /// Tells the person who started the server where it is and, until somebody has used it, the token of the first start.
 async fn greet(config: &Config, listeners: &Listeners, accounts: &Accounts, say: &dyn Fn(&str)) -> anyhow::Result<()> {
     if let Some(token) = accounts.users.first_start_token().await? {
-        say(
-            "Nobody administers this server yet. Register an account with this token, in any client that asks for one; it is good",
-        );
-        say("once, and its user becomes the administrator:");
+        say("Register an account with this token, in any client that asks for one. It is good once, whatever");
+        say("registration.mode says, and its user becomes an administrator. It is shown until somebody has used it.");
         say(&format!("    registration token: {token}"));
-        say("Or make one at the command line: sundial user create --config FILE NAME --admin");
+        say("Or make an administrator at the command line: sundial user create --config FILE NAME --admin");
     }
     let urls = listeners.urls().join(", ");
     say(&format!("Sundial {} serves {} on {urls}", env!("CARGO_PKG_VERSION"), config.server_name));

@@ -38,14 +38,12 @@ impl Accounts {
     /// # Errors
     /// A name of another server, a name that is taken or impossible, a bad password.
     pub async fn create_user(&self, new: CreateUser) -> anyhow::Result<OwnedUserId> {
-        let username = match new.name.strip_prefix('@') {
-            None => new.name,
-            Some(_) => {
-                let id = UserId::parse(&new.name).with_context(|| format!("{} is no user id", new.name))?;
-                anyhow::ensure!(self.users.is_local(&id), "{id} is not a user of {}", self.users.server_name());
-                id.localpart().to_owned()
-            }
-        };
+        let mut username = new.name;
+        if username.starts_with('@') {
+            let id = UserId::parse(&username).with_context(|| format!("{username} is no user id"))?;
+            anyhow::ensure!(self.users.is_local(&id), "{id} is not a user of {}", self.users.server_name());
+            username = id.localpart().to_owned();
+        }
         let account = NewAccount {
             authority: Authority::Administrator { admin: new.admin, user_type: None },
             username: Some(username),
