@@ -54,6 +54,8 @@ tables! {
     RoomAliases = 31, "room_alias", (Text, Text) => ();
     /// Every member slot that a user of a server ever held: bounds what visibility to that server must look at.
     RoomServerSlots = 32, "room_server_slot", (RoomNid, Text, Slot) => ();
+    /// The auth edges of state events, packed 256 event numbers to a page, by the page's number.
+    AuthPages = 33, "auth_page", (RoomNid, u32) => Raw;
 }
 
 /// A room's name and version.

@@ -108,7 +108,8 @@ fn state(golden: &mut Golden) {
         .row::<Slots>((ROOM, [0xCC; 8]), SlotList(vec![Slot(1), Slot(0x8000_0000)]))
         .row::<SlotKeys>((ROOM, Slot(1)), SlotKey { event_type: "m.room.name".to_owned(), state_key: String::new() })
         .row::<StateNodes>((ROOM, NodeId(2)), Raw(vec![1, 2, 3]))
-        .row::<RoomServerSlots>((ROOM, Text::new("example.com"), Slot(0x8000_0001)), ());
+        .row::<RoomServerSlots>((ROOM, Text::new("example.com"), Slot(0x8000_0001)), ())
+        .row::<AuthPages>((ROOM, 2), Raw(vec![1, 2, 3]));
 }
 
 fn members(golden: &mut Golden) {
@@ -162,6 +163,7 @@ fn rooms() {
     23 slot_key: 0000000300000001 = 010b 'm.room.name' 00
     24 state_node: 0000000300000002 = 010203
     32 room_server_slot: 00000003 'example.com' 000080000001 = -
+    33 auth_page: 0000000300000002 = 010203
     27 membership: 0000000900000003 = 00010203040506070103ac0201
     28 local_member: 0000000300000009 = 0100
     29 out_of_band large: 0000000900000003 = 0001020304050607010104 '@b:c' 027b7d025b5d
