@@ -1,4 +1,4 @@
-//! Auth edges in pages of consecutive event numbers, as they are stored and kept in memory.
+//! Auth edges in pages of consecutive event numbers, as they are stored (table `auth_page`) and kept in memory.
 //!
 //! Only state events have edges that resolution follows; an event that isn't in its page has none. Stored form, version 1: the byte
 //! `10`, then for each event in ascending order its place in the page, the count of its auth events (bytes), and for each of those
