@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use primitives::{KeyedHash, NodeId, Rix, RoomNid, Slot};
 use quick_cache::sync::Cache;
+use ruma::OwnedRoomId;
 use storage::schema::rooms::SlotKey;
 
-use crate::{render::StoredEvent, state::Node};
+use crate::{RoomVersion, render::StoredEvent, state::Node};
 
 /// Events kept, whole.
 const EVENTS: usize = 20_000;
@@ -17,8 +18,20 @@ const NODES: usize = 100_000;
 /// Slots kept, by their key and by their number.
 const SLOTS: usize = 50_000;
 
+/// Rooms kept, by their number and by their id.
+const ROOMS: usize = 100_000;
+
+/// What never changes of a room.
+#[derive(Clone, Debug)]
+pub(super) struct RoomName {
+    pub(super) room_id: OwnedRoomId,
+    pub(super) version: RoomVersion,
+}
+
 /// The caches that all reads share.
 pub struct Caches {
+    pub(super) rooms: Cache<RoomNid, RoomName>,
+    pub(super) room_ids: Cache<OwnedRoomId, RoomNid>,
     pub(super) hash: KeyedHash,
     pub(super) events: Cache<(RoomNid, Rix), Arc<StoredEvent>>,
     pub(super) redacted: Cache<(RoomNid, Rix), Arc<StoredEvent>>,
@@ -37,6 +50,8 @@ impl Caches {
     /// Empty caches; `hash` is the database's.
     pub fn new(hash: KeyedHash) -> Self {
         Self {
+            rooms: Cache::new(ROOMS),
+            room_ids: Cache::new(ROOMS),
             hash,
             events: Cache::new(EVENTS),
             redacted: Cache::new(REDACTED_EVENTS),

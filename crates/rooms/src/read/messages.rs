@@ -196,6 +196,8 @@ pub(crate) async fn page(shower: &mut Shower<'_>, scan: PageScan, filter: &RoomE
         let at_once = (scan.limit - page.events.len()).clamp(20, 500);
         let rows = room.view.scan::<Timeline>(&range, at_once, scan.direction.into()).await?;
         rest = rows.rest;
+        // Read together; what was read is in the cache when it is asked for.
+        room.events(&rows.rows.iter().map(|((_, _, rix), ())| *rix).collect::<Vec<_>>()).await?;
         let mut rows = rows.rows.into_iter().peekable();
         while let Some(((_, rank, rix), ())) = rows.next() {
             looked_at += 1;

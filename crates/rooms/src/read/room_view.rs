@@ -12,7 +12,7 @@ use storage::{
     },
 };
 
-use super::Caches;
+use super::{Caches, caches::RoomName};
 use crate::{
     RoomVersion,
     event_key::find_event,
@@ -34,20 +34,29 @@ fn corrupt<T: Table>(reason: impl Into<String>) -> ReadError {
 }
 
 impl<'a> RoomView<'a> {
-    /// The room of that id; `None` if there is none or it is being purged.
+    /// The room of that id; `None` if there is none. Whether it is being purged, [`Self::head`] tells.
     pub(crate) async fn by_id(view: &'a View, caches: &'a Caches, room_id: &RoomId) -> Result<Option<Self>, ReadError> {
-        match view.get::<RoomIds>(&(Text::new(room_id.as_str()),)).await? {
-            Some(nid) => Self::by_number(view, caches, nid).await,
-            None => Ok(None),
+        if let Some(nid) = caches.room_ids.get(room_id) {
+            return Self::by_number(view, caches, nid).await;
         }
+        let Some(nid) = view.get::<RoomIds>(&(Text::new(room_id.as_str()),)).await? else { return Ok(None) };
+        caches.room_ids.insert(room_id.to_owned(), nid);
+        Self::by_number(view, caches, nid).await
     }
 
-    /// The room of that number; `None` if there is none or it is being purged.
+    /// The room of that number; `None` if there is none.
     pub(crate) async fn by_number(view: &'a View, caches: &'a Caches, nid: RoomNid) -> Result<Option<Self>, ReadError> {
-        let Some(row) = view.get::<Rooms>(&(nid,)).await? else { return Ok(None) };
-        let version = RoomVersion::parse(&row.version).ok_or_else(|| corrupt::<Rooms>("unknown room version"))?;
-        let room_id = row.room_id.as_str().try_into().map_err(|_| corrupt::<Rooms>("not a room id"))?;
-        Ok(Some(Self { view, caches, nid, room_id, version }))
+        let name = if let Some(name) = caches.rooms.get(&nid) {
+            name
+        } else {
+            let Some(row) = view.get::<Rooms>(&(nid,)).await? else { return Ok(None) };
+            let version = RoomVersion::parse(&row.version).ok_or_else(|| corrupt::<Rooms>("unknown room version"))?;
+            let room_id = row.room_id.as_str().try_into().map_err(|_| corrupt::<Rooms>("not a room id"))?;
+            let name = RoomName { room_id, version };
+            caches.rooms.insert(nid, name.clone());
+            name
+        };
+        Ok(Some(Self { view, caches, nid, room_id: name.room_id, version: name.version }))
     }
 
     /// Where the room stands; `None` if no event of it is stored or it is being purged.
@@ -174,6 +183,9 @@ impl<'a> RoomView<'a> {
 
     /// What each of the slots holds in a state.
     pub(crate) async fn entries(&self, root: NodeId, slots: &[Slot]) -> Result<Vec<Option<Entry>>, ReadError> {
+        if slots.is_empty() {
+            return Ok(Vec::new());
+        }
         self.walk(|nodes| state::get_many(nodes, root, slots)).await
     }
 

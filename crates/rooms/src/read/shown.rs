@@ -12,7 +12,7 @@ use super::{Reader, RoomView};
 use crate::{
     filter::{EventFormat, RoomEventFilter},
     render::{ClientEvent, StoredEvent, Unsigned},
-    visibility::Eyes,
+    visibility::{Eyes, Standing},
 };
 
 /// How many relations of one event a filter looks at.
@@ -33,7 +33,17 @@ pub(crate) struct Shower<'a> {
 impl<'a> Shower<'a> {
     /// Shows events that say which room they are of.
     pub(crate) async fn open(room: &'a RoomView<'a>, reader: &'a Reader, now: UnixMillis) -> Result<Self, ReadError> {
-        let eyes = Eyes::open(room, &reader.user_id, Some(reader.user_nid)).await?;
+        let eyes = Eyes::open(room, &reader.user_id, reader.user_nid).await?;
+        Ok(Self { room, eyes, reader, now, with_room_id: true, format: EventFormat::Client })
+    }
+
+    /// The same for a reader who is known to be in the room.
+    pub(crate) async fn for_member(
+        room: &'a RoomView<'a>,
+        reader: &'a Reader,
+        now: UnixMillis,
+    ) -> Result<Self, ReadError> {
+        let eyes = Eyes::standing_as(room, &reader.user_id, Standing::Joined).await?;
         Ok(Self { room, eyes, reader, now, with_room_id: true, format: EventFormat::Client })
     }
 

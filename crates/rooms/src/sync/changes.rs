@@ -14,8 +14,8 @@ use crate::{
     read::{Reader, Reads},
 };
 
-/// Rows that one page of a scan reads.
-const PAGE: usize = 1_000;
+/// Rows that one page of a scan reads: few enough to be read where the request is.
+const PAGE: usize = 500;
 
 /// What changed for a user in rooms.
 #[derive(Debug, Default)]

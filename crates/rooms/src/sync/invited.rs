@@ -11,12 +11,13 @@ use storage::{
 use super::{
     changes::UserChanges,
     logged,
-    response::{Events, InvitedRoom, KnockedRoom, LeftRoom, Stripped, SyncRooms},
+    response::{Events, InvitedRoom, KnockedRoom, LeftRoom, Stripped, SyncRooms, SyncTimeline},
     room::{Asked, named},
 };
 use crate::{
     read::{Reads, RoomView},
     render::StrippedEvent,
+    tokens::PageToken,
 };
 
 /// The state that somebody outside the room may see, besides their own member event and its sender's.
@@ -49,8 +50,13 @@ impl Reads {
             let room = self.wanted_room(view, *nid, asked).await;
             let Some((room_id, ())) = logged(room.map(|room| room.map(|room| (room.room_id, ())))) else { continue };
             if row.membership == Membership::Leave {
-                let state = named(asked.request.state_after, Vec::new());
-                rooms.leave.insert(room_id, LeftRoom { state, timeline: None, account_data: Events::default() });
+                let prev_batch = PageToken::Stream(self.token_of(view));
+                let left = LeftRoom {
+                    state: named(asked.request.state_after, Vec::new()),
+                    timeline: SyncTimeline { events: Vec::new(), limited: false, prev_batch },
+                    account_data: Events::default(),
+                };
+                rooms.leave.insert(room_id, left);
             } else {
                 add(rooms, room_id, row.membership, theirs(row));
             }

@@ -19,8 +19,8 @@ const USERS: usize = 10_000;
 const DEVICES: usize = 2_000;
 /// Members remembered for one device; beyond that all are forgotten.
 const MEMBERS: usize = 5_000;
-/// Rows that one page of a scan reads.
-const PAGE: usize = 1_000;
+/// Rows that one page of a scan reads: few enough to be read where the request is.
+const PAGE: usize = 500;
 
 /// The rooms that a user is in, as of a position.
 #[derive(Debug)]

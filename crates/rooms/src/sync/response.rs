@@ -144,11 +144,9 @@ pub struct JoinedRoom {
     pub state: StatePart,
     /// The timeline.
     pub timeline: SyncTimeline,
-    /// Typing notifications and receipts.
-    #[serde(skip_serializing_if = "Events::is_empty")]
+    /// Typing notifications and receipts. Always there: clients expect it.
     pub ephemeral: Events<Box<RawValue>>,
-    /// The user's data on the room.
-    #[serde(skip_serializing_if = "Events::is_empty")]
+    /// The user's data on the room. Always there: clients expect it.
     pub account_data: Events<Box<RawValue>>,
     /// Unread counts, if they changed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -187,17 +185,15 @@ pub struct LeftRoom {
     /// State up to the start of the timeline, or, under one of its names, up to its end.
     #[serde(flatten)]
     pub state: StatePart,
-    /// The timeline; absent for a room of which nothing is stored here.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeline: Option<SyncTimeline>,
-    /// The user's data on the room.
-    #[serde(skip_serializing_if = "Events::is_empty")]
+    /// The timeline.
+    pub timeline: SyncTimeline,
+    /// The user's data on the room. Always there: clients expect it.
     pub account_data: Events<Box<RawValue>>,
 }
 
 impl From<JoinedRoom> for LeftRoom {
     fn from(room: JoinedRoom) -> Self {
-        Self { state: room.state, timeline: Some(room.timeline), account_data: room.account_data }
+        Self { state: room.state, timeline: room.timeline, account_data: room.account_data }
     }
 }
 

@@ -58,7 +58,11 @@ impl Reads {
     ) -> Result<Option<JoinedRoom>, ReadError> {
         let Some(head) = room.head().await? else { return Ok(None) };
         let request = asked.request;
-        let shower = Shower::open(room, asked.reader, self.0.clock.now()).await?;
+        let now = self.0.clock.now();
+        let shower = match member {
+            Member::Joined { .. } => Shower::for_member(room, asked.reader, now).await?,
+            Member::Left(_) => Shower::open(room, asked.reader, now).await?,
+        };
         let mut shower = shower.without_room_id(request.filter.event_format);
         let end = match (member, shower.eyes.standing()) {
             (Member::Joined { .. }, _) => {
@@ -85,7 +89,13 @@ impl Reads {
             _ => Extent::All,
         };
         let need = StateNeed { asked, extent, root: end.root, window: &window };
-        let state = self.state_part(&mut shower, need).await?;
+        let mut state = self.state_part(&mut shower, need).await?;
+        if let (Member::Left(left), Some(last)) = (member, end.last)
+            && left.rix != last
+        {
+            // Banned after having left, say: that is all the user is told of what came after.
+            state.events.push(left.rix);
+        }
         if window.events.is_empty()
             && !window.limited
             && state.is_empty()

@@ -46,19 +46,25 @@ pub(crate) struct Eyes<'a> {
 }
 
 impl<'a> Eyes<'a> {
-    /// The sight of a user; `user_nid` is `None` for those who are not of this server.
+    /// The sight of a local user.
     pub(crate) async fn open(
         room: &'a RoomView<'a>,
         user_id: &'a UserId,
-        user_nid: Option<UserNid>,
+        user_nid: UserNid,
+    ) -> Result<Self, ReadError> {
+        let mut eyes = Self::standing_as(room, user_id, Standing::Outside).await?;
+        eyes.standing = eyes.find_standing(user_nid).await?;
+        Ok(eyes)
+    }
+
+    /// The sight of a user who is known to stand so.
+    pub(crate) async fn standing_as(
+        room: &'a RoomView<'a>,
+        user_id: &'a UserId,
+        standing: Standing,
     ) -> Result<Self, ReadError> {
         let slot = room.slot("m.room.member", user_id.as_str()).await?;
-        let (moments, visibilities) = (HashMap::new(), HashMap::new());
-        let mut eyes = Self { room, user_id, standing: Standing::Outside, slot, moments, visibilities };
-        if let Some(user_nid) = user_nid {
-            eyes.standing = eyes.find_standing(user_nid).await?;
-        }
-        Ok(eyes)
+        Ok(Self { room, user_id, standing, slot, moments: HashMap::new(), visibilities: HashMap::new() })
     }
 
     /// How the reader stands to the room.
