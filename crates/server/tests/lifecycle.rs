@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
-    os::unix::fs::PermissionsExt,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
     time::Duration,
@@ -22,12 +22,13 @@ struct Server {
 
 impl Server {
     fn start(config: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sundial"))
-            .args(["serve", "--config"])
-            .arg(config)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sundial"));
+        command.args(["serve", "--config"]).arg(config);
+        Self::run(command)
+    }
+
+    fn run(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
         let mut said = String::new();
         while !said.contains(" serves ") {
@@ -44,15 +45,20 @@ impl Server {
     }
 
     /// SIGTERM, then the exit status, which must come within five seconds.
-    fn terminate(mut self) -> ExitStatus {
+    fn terminate(self) -> ExitStatus {
         self.signal("TERM");
+        self.ended()
+    }
+
+    /// The exit status, which must come within five seconds.
+    fn ended(mut self) -> ExitStatus {
         for _ in 0..100 {
             if let Some(status) = self.child.try_wait().expect("a child") {
                 return status;
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        panic!("the server did not end within five seconds of SIGTERM");
+        panic!("the server did not end within five seconds");
     }
 
     fn connect(&self) -> TcpStream {
@@ -256,5 +262,56 @@ fn the_first_start_gives_a_token() {
     let token =
         server.said.lines().find_map(|line| line.trim().strip_prefix("registration token: ")).map(str::to_owned);
     assert!(token.as_ref().is_some_and(|token| token.len() >= 22), "{}", server.said);
+    assert_eq!(server.terminate().code(), Some(0));
+}
+
+/// Asks for one account after the other over the admin socket, at most `most`, until one is not made.
+fn create_until_failure(directory: &TempDir, most: usize) -> Vec<String> {
+    let socket = UnixStream::connect(directory.path().join("data/admin.sock")).expect("connected");
+    let mut answers = BufReader::new(socket.try_clone().expect("a second handle"));
+    let mut made = Vec::new();
+    for number in 0..most {
+        let request =
+            format!("{{\"command\":\"create_user\",\"name\":\"u{number}\",\"password\":\"correct horse\"}}\n");
+        let mut answer = String::new();
+        let asked = (&socket).write_all(request.as_bytes()).and_then(|()| answers.read_line(&mut answer));
+        if asked.is_err() || !answer.contains("user_created") {
+            return made;
+        }
+        made.push(format!("u{number}"));
+    }
+    panic!("{most} accounts fit");
+}
+
+#[test]
+fn a_store_that_cannot_grow_ends_the_process_and_keeps_what_was_acknowledged() {
+    let directory = directory();
+    let more = "[limits]\npassword_hash_memory_kib = 8\npassword_hash_passes = 1\n";
+    let config = write_config(&directory, "", more);
+    // No file may be larger than 512 KiB; without the trap that would be a signal instead of an error.
+    let mut command = Command::new("sh");
+    let script = "trap '' XFSZ; ulimit -f 1024; exec \"$0\" serve --config \"$1\"";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_sundial")]).arg(&config);
+    let log = directory.path().join("log");
+    let server = Server::run({
+        command.stderr(std::fs::File::create(&log).expect("made"));
+        command
+    });
+    let made = create_until_failure(&directory, 20_000);
+    assert!(!made.is_empty());
+    assert_eq!(server.ended().code(), Some(1));
+    let log = std::fs::read_to_string(&log).expect("written");
+    assert!(log.contains("error: the store can't be written any more"), "{log}");
+
+    let server = Server::start(&config);
+    let socket = UnixStream::connect(directory.path().join("data/admin.sock")).expect("connected");
+    let mut answers = BufReader::new(socket.try_clone().expect("a second handle"));
+    for name in made {
+        let request = format!("{{\"command\":\"create_user\",\"name\":\"{name}\",\"password\":\"correct horse\"}}\n");
+        (&socket).write_all(request.as_bytes()).expect("written");
+        let mut answer = String::new();
+        answers.read_line(&mut answer).expect("answered");
+        assert!(answer.contains("taken"), "{name} was acknowledged and is gone: {answer}");
+    }
     assert_eq!(server.terminate().code(), Some(0));
 }
