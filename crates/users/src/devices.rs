@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use primitives::{Random, SharedClock, UnixMillis, UserNid};
+use primitives::{UnixMillis, UserNid};
 use ruma::{DeviceId, OwnedDeviceId};
 use storage::{
-    Batch, Direction, KeyRange, Storage, Text, View,
+    Batch, Direction, KeyRange, Text, View,
     schema::users::{self as tables, DeviceRow},
 };
 
 use crate::{
     error::{MAX_ATTEMPTS, Outcome, StoreError, outcome},
+    ground::Ground,
     sightings::{Sighting, Sightings},
-    tokens::{IssuedTokens, SharedClockHandle, Tokens, access_tokens, revoke},
+    tokens::{IssuedTokens, Tokens, access_tokens, revoke},
     transactions::Transactions,
 };
 
@@ -76,9 +77,7 @@ pub struct Session {
 /// The devices of all users.
 #[derive(Debug)]
 pub struct Devices {
-    storage: Storage,
-    clock: SharedClockHandle,
-    random: Random,
+    ground: Ground,
     tokens: Arc<Tokens>,
     sightings: Arc<Sightings>,
     transactions: Transactions,
@@ -86,19 +85,17 @@ pub struct Devices {
 
 impl Devices {
     pub(crate) fn new(
-        storage: Storage,
-        clock: SharedClock,
-        random: Random,
+        ground: Ground,
         tokens: Arc<Tokens>,
         sightings: Arc<Sightings>,
         transactions: Transactions,
     ) -> Self {
-        Self { storage, clock: SharedClockHandle(clock), random, tokens, sightings, transactions }
+        Self { ground, tokens, sightings, transactions }
     }
 
     /// All devices of a user, by device id.
     pub async fn list(&self, user: UserNid) -> Result<Vec<Device>, StoreError> {
-        let view = self.storage.view();
+        let view = self.ground.storage.view();
         let (mut devices, mut rest) = (Vec::new(), Some(KeyRange::prefix(&(user,))));
         while let Some(range) = rest {
             let page = view.scan::<tables::Devices>(&range, PAGE, Direction::Forward).await?;
@@ -112,7 +109,7 @@ impl Devices {
 
     /// One device of a user.
     pub async fn get(&self, user: UserNid, device: &DeviceId) -> Result<Option<Device>, StoreError> {
-        let view = self.storage.view();
+        let view = self.ground.storage.view();
         let Some(row) = view.get::<tables::Devices>(&(user, Text::new(device.as_str()))).await? else {
             return Ok(None);
         };
@@ -131,13 +128,13 @@ impl Devices {
         }
         let key = (user, Text::new(device.as_str()));
         for _ in 0..MAX_ATTEMPTS {
-            let row = self.storage.view().get::<tables::Devices>(&key).await.map_err(StoreError::from)?;
+            let row = self.ground.storage.view().get::<tables::Devices>(&key).await.map_err(StoreError::from)?;
             let Some(row) = row else { return Err(DeviceError::Unknown) };
             let Some(name) = name else { return Ok(()) };
             let mut batch = Batch::new();
             let renamed = DeviceRow { display_name: Some(name.to_owned()), ..row.clone() };
             batch.assert_equals::<tables::Devices>(&key, &row).put::<tables::Devices>(&key, &renamed);
-            if let Outcome::Done(_) = outcome(self.storage.commit(batch).await)? {
+            if let Outcome::Done(_) = outcome(self.ground.storage.commit(batch).await)? {
                 return Ok(());
             }
         }
@@ -147,7 +144,7 @@ impl Devices {
     /// Deletes devices of a user with all that hangs on them, in one batch. Those that don't exist are passed over. Answers which did.
     pub async fn delete(&self, user: UserNid, devices: &[OwnedDeviceId]) -> Result<Vec<OwnedDeviceId>, StoreError> {
         for _ in 0..MAX_ATTEMPTS {
-            let view = self.storage.view();
+            let view = self.ground.storage.view();
             let (mut batch, mut ended, mut deleted) = (Batch::new(), Vec::new(), Vec::new());
             for device in devices {
                 let row = view.get::<tables::Devices>(&(user, Text::new(device.as_str()))).await?;
@@ -160,7 +157,7 @@ impl Devices {
             if deleted.is_empty() {
                 return Ok(deleted);
             }
-            if let Outcome::Done(_) = outcome(self.storage.commit(batch).await)? {
+            if let Outcome::Done(_) = outcome(self.ground.storage.commit(batch).await)? {
                 self.tokens.forget(&ended);
                 for device in &deleted {
                     self.sightings.forget(user, device);
@@ -177,7 +174,7 @@ impl Devices {
         loop {
             // One more than a page, so that the one that is kept never fills it.
             let range = KeyRange::prefix(&(user,));
-            let page = self.storage.view().scan::<tables::Devices>(&range, PAGE + 1, Direction::Forward).await?;
+            let page = self.ground.storage.view().scan::<tables::Devices>(&range, PAGE + 1, Direction::Forward).await?;
             let ids = page.rows.into_iter().map(|((_, Text(id)), _)| OwnedDeviceId::from(id));
             let ids: Vec<_> = ids.filter(|id| Some(&**id) != keep).take(PAGE).collect();
             if ids.is_empty() {
@@ -219,7 +216,7 @@ impl Devices {
         let (pair, tokens) = self.tokens.issue(batch, user, device_id.as_str(), new.refresh_token);
         let row = old.unwrap_or_else(|| DeviceRow {
             display_name: new.initial_device_display_name.clone(),
-            created: self.clock.0.now(),
+            created: self.ground.clock.now(),
             current: None,
             previous: None,
         });
@@ -234,13 +231,13 @@ impl Devices {
         match &new.device_id {
             Some(id) if id.as_str().is_empty() || id.as_str().len() > MAX_DEVICE_ID_BYTES => Err(DeviceError::BadId),
             Some(id) => Ok(id.clone()),
-            None => Ok(self.random.uppercase(10).into()),
+            None => Ok(self.ground.random.uppercase(10).into()),
         }
     }
 
     /// All access tokens of a user, for dropping them from memory.
     pub(crate) async fn access_tokens(&self, user: UserNid) -> Result<Vec<[u8; 32]>, StoreError> {
-        let view = self.storage.view();
+        let view = self.ground.storage.view();
         let (mut hashes, mut rest) = (Vec::new(), Some(KeyRange::prefix(&(user,))));
         while let Some(range) = rest {
             let page = view.scan::<tables::Devices>(&range, PAGE, Direction::Forward).await?;

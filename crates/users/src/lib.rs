@@ -6,6 +6,7 @@ pub mod accounts;
 pub mod devices;
 pub mod error;
 pub mod filters;
+mod ground;
 pub mod limits;
 pub mod login;
 pub mod names;

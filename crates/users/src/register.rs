@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use primitives::{Random, SharedClock, UserNid};
+use primitives::UserNid;
 use ruma::OwnedUserId;
 use storage::{
-    Batch, CommitError, Raw, Storage, Text, View,
+    Batch, CommitError, Raw, Text, View,
     schema::{
         meta::Counters,
         users::{self as tables, AccountKind, AccountRow, Life},
@@ -16,11 +16,11 @@ use crate::{
     accounts::Accounts,
     devices::{DeviceError, Devices, NewSession, Session},
     error::{MAX_ATTEMPTS, StoreError},
+    ground::Ground,
     names::{NameError, new_localpart},
     options::RegistrationMode,
     passwords::{PasswordError, Passwords},
     registration_tokens::{RegistrationTokens, USER_NUMBERS, Valid},
-    tokens::SharedClockHandle,
     uia::{Authorised, Flow, Stage},
 };
 
@@ -109,17 +109,14 @@ pub struct Registered {
 /// Makes accounts.
 #[derive(Debug)]
 pub struct Registration {
-    pub(crate) storage: Storage,
-    pub(crate) clock: SharedClockHandle,
-    pub(crate) random: Random,
-    pub(crate) accounts: Arc<Accounts>,
-    pub(crate) devices: Arc<Devices>,
-    pub(crate) tokens: Arc<RegistrationTokens>,
-    pub(crate) passwords: Passwords,
-    pub(crate) mode: RegistrationMode,
-    pub(crate) allow_guests: bool,
+    ground: Ground,
+    accounts: Arc<Accounts>,
+    devices: Arc<Devices>,
+    tokens: Arc<RegistrationTokens>,
+    passwords: Passwords,
+    allow_guests: bool,
     /// Registrations commit one after the other: all of them want the next number.
-    pub(crate) turn: tokio::sync::Mutex<()>,
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// What a new account is made of, before it has a number.
@@ -141,26 +138,22 @@ enum Attempt {
 }
 
 impl Registration {
-    #[expect(clippy::too_many_arguments, reason = "it is where everything that makes an account comes together")]
     pub(crate) fn new(
-        storage: Storage,
-        clock: SharedClock,
-        random: Random,
+        ground: Ground,
         accounts: Arc<Accounts>,
         devices: Arc<Devices>,
         tokens: Arc<RegistrationTokens>,
         passwords: Passwords,
-        (mode, allow_guests): (RegistrationMode, bool),
+        allow_guests: bool,
     ) -> Self {
-        let (clock, turn) = (SharedClockHandle(clock), tokio::sync::Mutex::default());
-        Self { storage, clock, random, accounts, devices, tokens, passwords, mode, allow_guests, turn }
+        Self { ground, accounts, devices, tokens, passwords, allow_guests, turn: tokio::sync::Mutex::default() }
     }
 
     /// The ways through user-interactive authentication to a new account, or that there are none.
     pub async fn flows(&self) -> Result<Vec<Flow>, RegisterError> {
         let by_token = vec![Stage::RegistrationToken];
         let first_start = self.tokens.first_start().await?.is_some();
-        match self.mode {
+        match self.tokens.mode() {
             RegistrationMode::Closed if first_start => Ok(vec![by_token]),
             RegistrationMode::Closed => Err(RegisterError::Closed),
             RegistrationMode::Token => Ok(vec![by_token]),
@@ -172,7 +165,7 @@ impl Registration {
     /// Whether a name could be registered now; the error says why not. Answers with the local part it would get.
     pub async fn check_name(&self, username: &str) -> Result<String, RegisterError> {
         let localpart = new_localpart(username, self.accounts.server_name())?;
-        match self.accounts.nid_of(&self.storage.view(), &localpart).await? {
+        match self.accounts.nid_of(&self.ground.storage.view(), &localpart).await? {
             Some(_) => Err(RegisterError::UserInUse),
             None => Ok(localpart),
         }
@@ -191,7 +184,7 @@ impl Registration {
         let draft = self.draft(new).await?;
         let _turn = self.turn.lock().await;
         for _ in 0..MAX_ATTEMPTS {
-            let localpart = wished.clone().unwrap_or_else(|| self.random.letters(12).to_ascii_lowercase());
+            let localpart = wished.clone().unwrap_or_else(|| self.ground.random.letters(12).to_ascii_lowercase());
             match self.attempt(&localpart, &draft).await? {
                 Attempt::Registered(registered) => {
                     metrics::counter!("sundial_registrations_total").increment(1);
@@ -222,7 +215,7 @@ impl Registration {
     }
 
     async fn attempt(&self, localpart: &str, draft: &Draft) -> Result<Attempt, RegisterError> {
-        let view = self.storage.view();
+        let view = self.ground.storage.view();
         if self.accounts.nid_of(&view, localpart).await?.is_some() {
             return Ok(Attempt::Taken);
         }
@@ -242,7 +235,7 @@ impl Registration {
             None => None,
         };
         let user_id = self.accounts.id_of(localpart);
-        match self.storage.commit(batch).await {
+        match self.ground.storage.commit(batch).await {
             Ok(_) => Ok(Attempt::Registered(Registered { user_id, user_nid: user, is_admin, session })),
             Err(CommitError::Conflict(_)) => Ok(Attempt::Again),
             Err(error) => Err(StoreError::Commit(error).into()),
@@ -254,7 +247,7 @@ impl Registration {
             localpart: localpart.to_owned(),
             kind: draft.kind,
             admin,
-            created: self.clock.0.now(),
+            created: self.ground.clock.now(),
             password_hash: draft.password_hash.clone(),
             life: Life::Active,
             locked: false,

@@ -1,8 +1,8 @@
 //! Registration tokens: invitations to register, and the one of the first start.
 
-use primitives::{Random, SharedClock, UnixMillis};
+use primitives::UnixMillis;
 use storage::{
-    Batch, Direction, KeyRange, Storage, Text, View,
+    Batch, Direction, KeyRange, Text, View,
     schema::{
         meta::Counters,
         users::{self as tables, FirstStartRow, RegistrationTokenRow},
@@ -12,8 +12,8 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     error::{MAX_ATTEMPTS, Outcome, StoreError, outcome},
+    ground::Ground,
     options::RegistrationMode,
-    tokens::SharedClockHandle,
 };
 
 /// The longest registration token, in bytes (specification, "Token-authenticated registration").
@@ -60,39 +60,42 @@ pub(crate) enum Valid {
 /// The registration tokens.
 #[derive(Debug)]
 pub struct RegistrationTokens {
-    storage: Storage,
-    clock: SharedClockHandle,
-    random: Random,
+    ground: Ground,
     mode: RegistrationMode,
 }
 
 impl RegistrationTokens {
-    pub(crate) fn new(storage: Storage, clock: SharedClock, random: Random, mode: RegistrationMode) -> Self {
-        Self { storage, clock: SharedClockHandle(clock), random, mode }
+    pub(crate) fn new(ground: Ground, mode: RegistrationMode) -> Self {
+        Self { ground, mode }
+    }
+
+    /// Who may register.
+    pub(crate) fn mode(&self) -> RegistrationMode {
+        self.mode
     }
 
     /// Makes the token of the first start, if the store has no account and none was made before.
     pub(crate) async fn prepare_first_start(&self) -> Result<(), StoreError> {
-        let view = self.storage.view();
+        let view = self.ground.storage.view();
         let users = view.get::<Counters>(&(Text::new(USER_NUMBERS),)).await?;
         if users.is_some() || view.get::<tables::FirstStart>(&()).await?.is_some() {
             return Ok(());
         }
         let mut batch = Batch::new();
         batch.assert_absent::<tables::FirstStart>(&());
-        batch.put::<tables::FirstStart>(&(), &FirstStartRow { token: Some(self.random.token::<24>()) });
+        batch.put::<tables::FirstStart>(&(), &FirstStartRow { token: Some(self.ground.random.token::<24>()) });
         // Whoever came first has made one.
-        outcome(self.storage.commit(batch).await).map(drop)
+        outcome(self.ground.storage.commit(batch).await).map(drop)
     }
 
     /// The token of the first start, until somebody has used it.
     pub async fn first_start(&self) -> Result<Option<String>, StoreError> {
-        Ok(self.storage.view().get::<tables::FirstStart>(&()).await?.and_then(|row| row.token))
+        Ok(self.ground.storage.view().get::<tables::FirstStart>(&()).await?.and_then(|row| row.token))
     }
 
     /// Whether an account could be registered with this token now.
     pub async fn is_valid(&self, token: &str) -> Result<bool, StoreError> {
-        Ok(self.look_up(&self.storage.view(), token).await?.is_some())
+        Ok(self.look_up(&self.ground.storage.view(), token).await?.is_some())
     }
 
     pub(crate) async fn look_up(&self, view: &View, token: &str) -> Result<Option<Valid>, StoreError> {
@@ -105,7 +108,7 @@ impl RegistrationTokens {
         if self.mode == RegistrationMode::Closed || token.len() > MAX_TOKEN_BYTES {
             return Ok(None);
         }
-        let now = self.clock.0.now();
+        let now = self.ground.clock.now();
         let row = view.get::<tables::RegistrationTokens>(&(Text::new(token),)).await?;
         let row = row.filter(|row| row.uses_allowed.is_none_or(|allowed| row.used < allowed));
         Ok(row.filter(|row| row.expires.is_none_or(|at| now < at)).map(Valid::Ordinary))
@@ -135,7 +138,7 @@ impl RegistrationTokens {
         uses_allowed: Option<u32>,
         expires: Option<UnixMillis>,
     ) -> Result<RegistrationToken, NewTokenError> {
-        let token = token.map_or_else(|| self.random.token::<12>(), str::to_owned);
+        let token = token.map_or_else(|| self.ground.random.token::<12>(), str::to_owned);
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
         if token.is_empty() || token.len() > MAX_TOKEN_BYTES || !token.bytes().all(allowed) {
             return Err(NewTokenError::Grammar);
@@ -144,7 +147,7 @@ impl RegistrationTokens {
         let mut batch = Batch::new();
         batch.assert_absent::<tables::RegistrationTokens>(&key);
         batch.put::<tables::RegistrationTokens>(&key, &RegistrationTokenRow { uses_allowed, used: 0, expires });
-        match outcome(self.storage.commit(batch).await)? {
+        match outcome(self.ground.storage.commit(batch).await)? {
             Outcome::Done(_) => Ok(RegistrationToken { token, uses_allowed, used: 0, expires }),
             Outcome::Again => Err(NewTokenError::Exists),
         }
@@ -157,7 +160,8 @@ impl RegistrationTokens {
             Some(token) => KeyRange::from(&(), &(Text::new(token), 0_u8)),
             None => KeyRange::prefix(&()),
         };
-        let page = self.storage.view().scan::<tables::RegistrationTokens>(&range, limit, Direction::Forward).await?;
+        let page =
+            self.ground.storage.view().scan::<tables::RegistrationTokens>(&range, limit, Direction::Forward).await?;
         let token = |((Text(token),), row): ((Text,), RegistrationTokenRow)| RegistrationToken {
             token,
             uses_allowed: row.uses_allowed,
@@ -171,11 +175,11 @@ impl RegistrationTokens {
     pub async fn delete(&self, token: &str) -> Result<bool, StoreError> {
         let key = (Text::new(token),);
         for _ in 0..MAX_ATTEMPTS {
-            let row = self.storage.view().get::<tables::RegistrationTokens>(&key).await?;
+            let row = self.ground.storage.view().get::<tables::RegistrationTokens>(&key).await?;
             let Some(row) = row else { return Ok(false) };
             let mut batch = Batch::new();
             batch.assert_equals::<tables::RegistrationTokens>(&key, &row).delete::<tables::RegistrationTokens>(&key);
-            if let Outcome::Done(_) = outcome(self.storage.commit(batch).await)? {
+            if let Outcome::Done(_) = outcome(self.ground.storage.commit(batch).await)? {
                 return Ok(true);
             }
         }

@@ -5,14 +5,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use parking_lot::Mutex;
-use primitives::{Random, SharedClock};
 use sha1::Sha1;
 use sha2::Sha256;
 
 use crate::{
     devices::NewSession,
+    ground::Ground,
     register::{Authority, NewAccount, RegisterError, Registered, Registration},
-    tokens::SharedClockHandle,
 };
 
 /// How long a nonce is good.
@@ -70,23 +69,17 @@ pub struct SharedSecretRequest {
 /// the secret can use one, so that no stranger can fill the memory.
 #[derive(Debug)]
 pub struct SharedSecret {
+    ground: Ground,
     secret: Option<String>,
-    clock: SharedClockHandle,
-    random: Random,
     nonce_key: [u8; 32],
     registration: Arc<Registration>,
     used: Mutex<HashMap<[u8; NONCE_BYTES], Duration>>,
 }
 
 impl SharedSecret {
-    pub(crate) fn new(
-        secret: Option<String>,
-        clock: SharedClock,
-        random: Random,
-        registration: Arc<Registration>,
-    ) -> Self {
-        let (clock, nonce_key, used) = (SharedClockHandle(clock), random.bytes(), Mutex::default());
-        Self { secret: secret.filter(|secret| !secret.is_empty()), clock, random, nonce_key, registration, used }
+    pub(crate) fn new(secret: Option<String>, ground: Ground, registration: Arc<Registration>) -> Self {
+        let (nonce_key, used) = (ground.random.bytes(), Mutex::default());
+        Self { secret: secret.filter(|secret| !secret.is_empty()), ground, nonce_key, registration, used }
     }
 
     /// A nonce: good once, for a minute, until the server ends.
@@ -94,10 +87,10 @@ impl SharedSecret {
         if self.secret.is_none() {
             return Err(SharedSecretError::Disabled);
         }
-        let ends = self.clock.0.monotonic() + LIFETIME;
+        let ends = self.ground.clock.monotonic() + LIFETIME;
         let ends = u64::try_from(ends.as_millis()).unwrap_or(u64::MAX);
         let mut nonce = [0; NONCE_BYTES];
-        self.random.fill(&mut nonce[..16]);
+        self.ground.random.fill(&mut nonce[..16]);
         nonce[16..24].copy_from_slice(&ends.to_be_bytes());
         let mac = self.nonce_mac(&nonce[..24]).finalize().into_bytes();
         nonce[24..].copy_from_slice(&mac[..16]);
@@ -116,7 +109,7 @@ impl SharedSecret {
         let (front, mac) = bytes.split_at(24);
         self.nonce_mac(front).verify_truncated_left(mac).ok()?;
         let ends = Duration::from_millis(u64::from_be_bytes(front[16..].try_into().ok()?));
-        (self.clock.0.monotonic() < ends).then_some((bytes, ends))
+        (self.ground.clock.monotonic() < ends).then_some((bytes, ends))
     }
 
     /// Makes the account, if the MAC is right.
@@ -144,7 +137,7 @@ impl SharedSecret {
     }
 
     fn use_up(&self, nonce: [u8; NONCE_BYTES], ends: Duration) -> Result<(), SharedSecretError> {
-        let now = self.clock.0.monotonic();
+        let now = self.ground.clock.monotonic();
         let mut used = self.used.lock();
         used.retain(|_, ends| now < *ends);
         if used.insert(nonce, ends).is_some() { Err(SharedSecretError::BadNonce) } else { Ok(()) }

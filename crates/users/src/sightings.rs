@@ -3,18 +3,15 @@
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use parking_lot::Mutex;
-use primitives::{SharedClock, UnixMillis, UserNid};
+use primitives::{UnixMillis, UserNid};
 use quick_cache::sync::Cache;
 use ruma::{DeviceId, OwnedDeviceId};
 use storage::{
-    Batch, Storage, Text, View,
+    Batch, Text, View,
     schema::users::{self as tables, DeviceSightingRow},
 };
 
-use crate::{
-    error::StoreError,
-    tokens::{Requester, SharedClockHandle},
-};
+use crate::{error::StoreError, ground::Ground, tokens::Requester};
 
 /// A device is noted at most this often.
 const GRAIN: Duration = Duration::from_mins(5);
@@ -41,23 +38,21 @@ pub struct Sighting {
 /// The sightings of all devices.
 #[derive(Debug)]
 pub(crate) struct Sightings {
-    storage: Storage,
-    clock: SharedClockHandle,
+    ground: Ground,
     /// When each access token was last noted.
     noted: Cache<u64, UnixMillis>,
     pending: Mutex<HashMap<(UserNid, OwnedDeviceId), DeviceSightingRow>>,
 }
 
 impl Sightings {
-    pub(crate) fn new(storage: Storage, clock: SharedClock) -> Self {
-        let pending = Mutex::default();
-        Self { storage, clock: SharedClockHandle(clock), noted: Cache::new(REMEMBERED), pending }
+    pub(crate) fn new(ground: Ground) -> Self {
+        Self { ground, noted: Cache::new(REMEMBERED), pending: Mutex::default() }
     }
 
     /// Notes that a device made a request, unless it was noted a short while ago.
     pub(crate) fn note(&self, requester: &Requester, address: Option<IpAddr>, user_agent: Option<&str>) {
         let Some(device) = &requester.device_id else { return };
-        let now = self.clock.0.now();
+        let now = self.ground.clock.now();
         if self.noted.get(&requester.token_id).is_some_and(|last| now.since(last) < GRAIN && last <= now) {
             return;
         }
@@ -96,14 +91,14 @@ impl Sightings {
                 return Ok(());
             }
             let keys: Vec<_> = taken.iter().map(|((user, device), _)| (*user, Text::new(device.as_str()))).collect();
-            let devices = self.storage.view().multi_get::<tables::Devices>(&keys).await?;
+            let devices = self.ground.storage.view().multi_get::<tables::Devices>(&keys).await?;
             let mut batch = Batch::new();
             for ((key, device), (_, row)) in keys.iter().zip(&devices).zip(&taken) {
                 if device.is_some() {
                     batch.put::<tables::DeviceSightings>(key, row);
                 }
             }
-            self.storage.commit(batch).await.map_err(StoreError::Commit)?;
+            self.ground.storage.commit(batch).await.map_err(StoreError::Commit)?;
             let mut pending = self.pending.lock();
             for (key, row) in taken {
                 if pending.get(&key) == Some(&row) {

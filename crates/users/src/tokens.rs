@@ -9,18 +9,19 @@ mod model;
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use primitives::{Random, SharedClock, UnixMillis, UserNid};
+use primitives::{UnixMillis, UserNid};
 use quick_cache::sync::Cache;
 use ruma::{OwnedDeviceId, OwnedUserId};
 use sha2::{Digest, Sha256};
 use storage::{
-    Batch, Storage, Text,
+    Batch, Text,
     schema::users::{self as tables, AccessTokenRow, AccountKind, DeviceRow, RefreshTokenRow, TokenPair},
 };
 
 use crate::{
     accounts::{Accounts, Status, status},
     error::{MAX_ATTEMPTS, Outcome, StoreError, outcome},
+    ground::Ground,
 };
 
 /// What access tokens begin with.
@@ -106,9 +107,7 @@ struct Known {
 /// The tokens of all devices.
 #[derive(Debug)]
 pub(crate) struct Tokens {
-    storage: Storage,
-    clock: SharedClockHandle,
-    random: Random,
+    ground: Ground,
     accounts: Arc<Accounts>,
     lifetimes: Lifetimes,
     /// Valid tokens whose device has no older ones left.
@@ -117,30 +116,14 @@ pub(crate) struct Tokens {
     revocations: Mutex<u64>,
 }
 
-/// A clock that can stand in a struct which is shown.
-#[derive(Clone)]
-pub(crate) struct SharedClockHandle(pub(crate) SharedClock);
-
-impl std::fmt::Debug for SharedClockHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Clock")
-    }
-}
-
 fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
 impl Tokens {
-    pub(crate) fn new(
-        storage: Storage,
-        clock: SharedClock,
-        random: Random,
-        accounts: Arc<Accounts>,
-        lifetimes: Lifetimes,
-    ) -> Self {
-        let (clock, known) = (SharedClockHandle(clock), Cache::new(CACHED_TOKENS));
-        Self { storage, clock, random, accounts, lifetimes, known, revocations: Mutex::new(0) }
+    pub(crate) fn new(ground: Ground, accounts: Arc<Accounts>, lifetimes: Lifetimes) -> Self {
+        let known = Cache::new(CACHED_TOKENS);
+        Self { ground, accounts, lifetimes, known, revocations: Mutex::new(0) }
     }
 
     /// Makes tokens for a device: their rows go into the batch, the pair belongs into the device's row.
@@ -151,13 +134,13 @@ impl Tokens {
         device: &str,
         refreshable: bool,
     ) -> (TokenPair, IssuedTokens) {
-        let now = self.clock.0.now();
-        let access_token = format!("{ACCESS_PREFIX}{}", self.random.token::<32>());
-        let refresh_token = refreshable.then(|| format!("{REFRESH_PREFIX}{}", self.random.token::<32>()));
+        let now = self.ground.clock.now();
+        let access_token = format!("{ACCESS_PREFIX}{}", self.ground.random.token::<32>());
+        let refresh_token = refreshable.then(|| format!("{REFRESH_PREFIX}{}", self.ground.random.token::<32>()));
         let expires_in = refreshable.then_some(self.lifetimes.access);
         let pair = TokenPair { access: hash(&access_token), refresh: refresh_token.as_deref().map(hash) };
         let expires = expires_in.map(|span| now.plus(span));
-        let row = AccessTokenRow { user, device: device.to_owned(), id: self.random.u64(), expires };
+        let row = AccessTokenRow { user, device: device.to_owned(), id: self.ground.random.u64(), expires };
         batch.put::<tables::AccessTokens>(&(pair.access,), &row);
         if let Some(refresh) = pair.refresh {
             let expires = self.lifetimes.refresh.map(|span| now.plus(span));
@@ -192,7 +175,7 @@ impl Tokens {
             Some(known) => known,
             None => self.load(hash).await?.ok_or(AuthError::Unknown { soft_logout: false })?,
         };
-        if known.expires.is_some_and(|at| at <= self.clock.0.now()) {
+        if known.expires.is_some_and(|at| at <= self.ground.clock.now()) {
             return Err(AuthError::Unknown { soft_logout: true });
         }
         Ok(known)
@@ -202,7 +185,7 @@ impl Tokens {
     async fn load(&self, hash: [u8; 32]) -> Result<Option<Arc<Known>>, StoreError> {
         for _ in 0..MAX_ATTEMPTS {
             let revocations = *self.revocations.lock();
-            let view = self.storage.view();
+            let view = self.ground.storage.view();
             let Some(token) = view.get::<tables::AccessTokens>(&(hash,)).await? else { return Ok(None) };
             let key = (token.user, Text::new(&token.device));
             let Some(device) = view.get::<tables::Devices>(&key).await? else { return Ok(None) };
@@ -238,7 +221,7 @@ impl Tokens {
         batch.assert_equals::<tables::Devices>(key, device);
         batch.put::<tables::Devices>(key, &DeviceRow { previous: None, ..device.clone() });
         let ended: Vec<_> = device.previous.iter().map(|pair| revoke(&mut batch, pair)).collect();
-        if let Outcome::Done(_) = outcome(self.storage.commit(batch).await)? {
+        if let Outcome::Done(_) = outcome(self.ground.storage.commit(batch).await)? {
             self.forget(&ended);
         }
         Ok(())
@@ -280,7 +263,7 @@ impl Tokens {
 
     async fn try_refresh(&self, hash: [u8; 32]) -> Result<Outcome<IssuedTokens>, AuthError> {
         const UNKNOWN: AuthError = AuthError::Unknown { soft_logout: false };
-        let view = self.storage.view();
+        let view = self.ground.storage.view();
         let token = view.get::<tables::RefreshTokens>(&(hash,)).await.map_err(StoreError::from)?.ok_or(UNKNOWN)?;
         let key = (token.user, Text::new(&token.device));
         let device = view.get::<tables::Devices>(&key).await.map_err(StoreError::from)?.ok_or(UNKNOWN)?;
@@ -290,7 +273,7 @@ impl Tokens {
             Status::Locked => return Err(AuthError::Locked),
             Status::Active | Status::Suspended => {}
         }
-        if token.expires.is_some_and(|at| at <= self.clock.0.now()) {
+        if token.expires.is_some_and(|at| at <= self.ground.clock.now()) {
             return Err(AuthError::Unknown { soft_logout: true });
         }
         let is = |pair: &Option<TokenPair>| pair.as_ref().is_some_and(|pair| pair.refresh == Some(hash));
@@ -309,7 +292,7 @@ impl Tokens {
         let (pair, issued) = self.issue(&mut batch, token.user, &token.device, true);
         let renewed = DeviceRow { current: Some(pair), previous: kept.clone(), ..device.clone() };
         batch.put::<tables::Devices>(&key, &renewed);
-        let done = outcome(self.storage.commit(batch).await)?;
+        let done = outcome(self.ground.storage.commit(batch).await)?;
         if let Outcome::Done(_) = done {
             self.forget(&ended);
             return Ok(Outcome::Done(issued));
@@ -334,6 +317,8 @@ pub(crate) fn access_tokens(device: &DeviceRow) -> impl Iterator<Item = [u8; 32]
 
 #[cfg(test)]
 mod tests {
+    use primitives::Random;
+
     use super::*;
     use crate::{
         Administration, NewSession, Options, Users,
@@ -468,9 +453,7 @@ mod tests {
         let world = World::new().await;
         let bob = world.user("bob").await;
         let tokens = &Tokens::new(
-            world.storage.clone(),
-            world.clock.clone(),
-            Random::seeded(9),
+            Ground { storage: world.storage.clone(), clock: world.clock.clone(), random: Random::seeded(9) },
             Arc::new(Accounts::new(world.storage.clone(), world.options.server_name.clone())),
             Lifetimes { access: Duration::from_secs(1), refresh: None },
         );

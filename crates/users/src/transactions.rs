@@ -4,14 +4,14 @@
 
 use std::time::Duration;
 
-use primitives::{SharedClock, UserNid};
+use primitives::UserNid;
 use ruma::{DeviceId, OwnedDeviceId};
 use storage::{
-    Batch, Direction, KeyRange, Storage, Text,
+    Batch, Direction, KeyRange, Text,
     schema::users::{self as tables, TransactionRow},
 };
 
-use crate::{error::StoreError, tokens::SharedClockHandle};
+use crate::{error::StoreError, ground::Ground};
 
 /// A transaction id is remembered for at least this long, and for less than twice as long.
 pub const REMEMBERED: Duration = Duration::from_hours(24);
@@ -35,33 +35,32 @@ pub struct TxnKey {
 /// The transaction ids of all devices. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Transactions {
-    storage: Storage,
-    clock: SharedClockHandle,
+    ground: Ground,
 }
 
 type Key = (u32, UserNid, Text, [u8; 16]);
 
 impl Transactions {
-    pub(crate) fn new(storage: Storage, clock: SharedClock) -> Self {
-        Self { storage, clock: SharedClockHandle(clock) }
+    pub(crate) fn new(ground: Ground) -> Self {
+        Self { ground }
     }
 
     fn today(&self) -> u32 {
-        let days = self.clock.0.now().0 / u64::try_from(REMEMBERED.as_millis()).expect("a day");
+        let days = self.ground.clock.now().0 / u64::try_from(REMEMBERED.as_millis()).expect("a day");
         u32::try_from(days).unwrap_or(u32::MAX)
     }
 
     /// The rows where a key may be: written today or yesterday.
     fn rows(&self, key: &TxnKey) -> [Key; 2] {
         let today = self.today();
-        let hash = self.storage.hash().hash16(&[key.path.as_bytes(), key.txn_id.as_bytes()]);
+        let hash = self.ground.storage.hash().hash16(&[key.path.as_bytes(), key.txn_id.as_bytes()]);
         let device = Text::new(key.device_id.as_ref().map_or("", |id| id.as_str()));
         [today, today.saturating_sub(1)].map(|day| (day, key.user_nid, device.clone(), hash))
     }
 
     /// What the request answered the first time, if there was one.
     pub async fn lookup(&self, key: &TxnKey) -> Result<Option<String>, StoreError> {
-        let rows = self.storage.view().multi_get::<tables::Transactions>(&self.rows(key)).await?;
+        let rows = self.ground.storage.view().multi_get::<tables::Transactions>(&self.rows(key)).await?;
         Ok(rows.into_iter().flatten().next().map(|row| row.result))
     }
 
@@ -87,11 +86,11 @@ impl Transactions {
         let yesterday = self.today().saturating_sub(1);
         for _ in 0..MAX_DAYS_A_SWEEP {
             let range = KeyRange::between(&(), &(yesterday,));
-            let page = self.storage.view().scan::<tables::Transactions>(&range, 1, Direction::Forward).await?;
+            let page = self.ground.storage.view().scan::<tables::Transactions>(&range, 1, Direction::Forward).await?;
             let Some(((day, ..), _)) = page.rows.into_iter().next() else { return Ok(()) };
             let mut batch = Batch::new();
             batch.delete_prefix::<tables::Transactions>(&(day,));
-            self.storage.commit(batch).await.map_err(StoreError::Commit)?;
+            self.ground.storage.commit(batch).await.map_err(StoreError::Commit)?;
         }
         Ok(())
     }

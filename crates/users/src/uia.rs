@@ -11,18 +11,19 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use primitives::{Random, SharedClock, UserNid};
+use primitives::UserNid;
 use ruma::OwnedDeviceId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
     error::StoreError,
+    ground::Ground,
     limits::{Limit, LimitExceeded, RateLimits},
     login::{Identifier, LoginError, Logins},
     passwords::PasswordError,
     registration_tokens::RegistrationTokens,
-    tokens::{Requester, SharedClockHandle},
+    tokens::Requester,
 };
 
 /// How long a session lasts from its first request.
@@ -230,8 +231,7 @@ impl Sessions {
 /// User-interactive authentication.
 #[derive(Debug)]
 pub(crate) struct Uia {
-    clock: SharedClockHandle,
-    random: Random,
+    ground: Ground,
     logins: Arc<Logins>,
     registration_tokens: Arc<RegistrationTokens>,
     limits: Arc<RateLimits>,
@@ -240,20 +240,12 @@ pub(crate) struct Uia {
 
 impl Uia {
     pub(crate) fn new(
-        clock: SharedClock,
-        random: Random,
+        ground: Ground,
         logins: Arc<Logins>,
         registration_tokens: Arc<RegistrationTokens>,
         limits: Arc<RateLimits>,
     ) -> Self {
-        Self {
-            clock: SharedClockHandle(clock),
-            random,
-            logins,
-            registration_tokens,
-            limits,
-            sessions: Mutex::default(),
-        }
+        Self { ground, logins, registration_tokens, limits, sessions: Mutex::default() }
     }
 
     /// Takes a request as far as its `auth` goes. Success means that a flow is complete; the session is over then.
@@ -286,14 +278,14 @@ impl Uia {
 
     /// The session that the client names, or a new one if it names none or one that is over.
     fn session(&self, owner: &Owner, named: Option<&str>) -> Result<Arc<str>, UiaError> {
-        let now = self.clock.0.monotonic();
+        let now = self.ground.clock.monotonic();
         let mut sessions = self.sessions.lock();
         if let Some(named) = named
             && let Some(session) = sessions.get(named, now)
         {
             return if session.owner == *owner { Ok(named.into()) } else { Err(UiaError::OtherRequest) };
         }
-        let id: Arc<str> = self.random.token::<18>().into();
+        let id: Arc<str> = self.ground.random.token::<18>().into();
         let session = Session { owner: owner.clone(), started: now, completed: Vec::new(), registration_token: None };
         sessions.insert(Arc::clone(&id), session, now);
         Ok(id)
@@ -382,7 +374,7 @@ impl Uia {
 
     /// Drops the sessions that are over.
     pub(crate) fn clean(&self) {
-        let now = self.clock.0.monotonic();
+        let now = self.ground.clock.monotonic();
         self.sessions.lock().clean(now);
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     devices::Devices,
     error::StoreError,
     filters::Filters,
+    ground::Ground,
     limits::RateLimits,
     login::{LoggedIn, Login, LoginError, Logins},
     options::Options,
@@ -23,7 +24,7 @@ use crate::{
     shared_secret::SharedSecret,
     sightings::Sightings,
     status::{AccountChanges, Administration, DeactivateError, LogOut, PasswordChangeError},
-    tokens::{AuthError, IssuedTokens, Lifetimes, Requester, SharedClockHandle, Tokens},
+    tokens::{AuthError, IssuedTokens, Lifetimes, Requester, Tokens},
     transactions::Transactions,
     uia::{Authorised, Interaction, Uia, UiaError},
     wakeups::Wakeups,
@@ -45,7 +46,7 @@ pub enum OpenError {
 
 #[derive(Debug)]
 struct Parts {
-    clock: SharedClockHandle,
+    ground: Ground,
     accounts: Arc<Accounts>,
     changes: AccountChanges,
     devices: Arc<Devices>,
@@ -76,77 +77,58 @@ impl Users {
         options: Options,
     ) -> Result<Self, OpenError> {
         let passwords = Passwords::new(options.password_hash, random.clone())?;
-        let accounts = Arc::new(Accounts::new(storage.clone(), options.server_name));
         let limits = Arc::new(RateLimits::new(options.limits, &clock, &random));
+        let accounts = Arc::new(Accounts::new(storage.clone(), options.server_name));
+        let ground = Ground { storage, clock, random };
         let lifetimes = Lifetimes { access: options.access_token_lifetime, refresh: options.refresh_token_lifetime };
-        let tokens = Tokens::new(storage.clone(), clock.clone(), random.clone(), Arc::clone(&accounts), lifetimes);
-        let tokens = Arc::new(tokens);
-        let sightings = Arc::new(Sightings::new(storage.clone(), clock.clone()));
-        let transactions = Transactions::new(storage.clone(), clock.clone());
-        let devices = Arc::new(Devices::new(
-            storage.clone(),
-            clock.clone(),
-            random.clone(),
-            Arc::clone(&tokens),
-            Arc::clone(&sightings),
-            transactions.clone(),
-        ));
-        let registration_tokens =
-            Arc::new(RegistrationTokens::new(storage.clone(), clock.clone(), random.clone(), options.registration));
+        let tokens = Arc::new(Tokens::new(ground.clone(), accounts.clone(), lifetimes));
+        let sightings = Arc::new(Sightings::new(ground.clone()));
+        let transactions = Transactions::new(ground.clone());
+        let devices = Devices::new(ground.clone(), tokens.clone(), sightings.clone(), transactions.clone());
+        let devices = Arc::new(devices);
+        let registration_tokens = Arc::new(RegistrationTokens::new(ground.clone(), options.registration));
         registration_tokens.prepare_first_start().await?;
         let registration = Arc::new(Registration::new(
-            storage.clone(),
-            clock.clone(),
-            random.clone(),
-            Arc::clone(&accounts),
-            Arc::clone(&devices),
-            Arc::clone(&registration_tokens),
+            ground.clone(),
+            accounts.clone(),
+            devices.clone(),
+            registration_tokens.clone(),
             passwords.clone(),
-            (options.registration, options.allow_guests),
+            options.allow_guests,
         ));
+        let shared_secret = SharedSecret::new(options.shared_secret, ground.clone(), registration.clone());
         let logins = Arc::new(Logins::new(
-            storage.clone(),
-            Arc::clone(&accounts),
-            Arc::clone(&devices),
-            Arc::clone(&tokens),
-            Arc::clone(&limits),
+            ground.storage.clone(),
+            accounts.clone(),
+            devices.clone(),
+            tokens.clone(),
+            limits.clone(),
             passwords.clone(),
         ));
-        let changes = AccountChanges::new(
-            storage.clone(),
-            Arc::clone(&accounts),
-            Arc::clone(&devices),
-            Arc::clone(&tokens),
-            passwords,
-        );
+        let uia = Uia::new(ground.clone(), logins.clone(), registration_tokens.clone(), limits.clone());
         Ok(Self(Arc::new(Parts {
-            shared_secret: SharedSecret::new(
-                options.shared_secret,
-                clock.clone(),
-                random.clone(),
-                Arc::clone(&registration),
+            changes: AccountChanges::new(
+                ground.storage.clone(),
+                accounts.clone(),
+                devices.clone(),
+                tokens.clone(),
+                passwords,
             ),
-            uia: Uia::new(
-                clock.clone(),
-                random,
-                Arc::clone(&logins),
-                Arc::clone(&registration_tokens),
-                Arc::clone(&limits),
-            ),
-            profiles: Profiles::new(storage.clone(), Arc::clone(&accounts), options.profile_sizes),
-            filters: Filters::new(storage),
-            clock: SharedClockHandle(clock),
+            profiles: Profiles::new(ground.storage.clone(), accounts.clone(), options.profile_sizes),
+            filters: Filters::new(ground.storage.clone()),
             wakeups: Wakeups::default(),
+            ground,
             accounts,
-            changes,
             devices,
             limits,
             logins,
             registration,
             registration_tokens,
+            shared_secret,
             sightings,
             tokens,
             transactions,
+            uia,
         })))
     }
 
@@ -319,7 +301,7 @@ impl Users {
     /// Does the background work until it is cancelled, and once more then. The owner spawns it on its tracker.
     pub async fn run(&self, cancel: CancellationToken) {
         loop {
-            let tick = self.0.clock.0.sleep(TICK);
+            let tick = self.0.ground.clock.sleep(TICK);
             let over = cancel.run_until_cancelled(tick).await.is_none();
             if let Err(error) = self.run_due().await {
                 tracing::error!(%error, "background work of accounts failed");
