@@ -7,8 +7,8 @@ mod rocks;
 
 use std::ops::ControlFlow;
 
-pub(crate) use memory::Memory;
 pub use memory::MemoryDisk;
+pub(crate) use memory::{Memory, Rows};
 pub(crate) use rocks::{Rocks, RocksOptions};
 
 use crate::Direction;
@@ -102,7 +102,7 @@ pub(crate) enum Snapshot {
     /// On disk.
     Rocks(rocks::RocksSnapshot),
     /// In memory.
-    Memory(memory::Rows),
+    Memory(Rows),
 }
 
 /// Takes one row of a scan: its row key and its value.

@@ -218,3 +218,90 @@ fn stamp(bytes: &mut [u8], at: Option<usize>, position: StreamPosition) {
         bytes[at..at + 8].copy_from_slice(&position.0.to_be_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Key as _, Raw, Text,
+        schema::testing::{Big, Plain},
+    };
+
+    const START: StreamPosition = StreamPosition(10);
+
+    fn key(number: u8) -> (u8, Text, u8) {
+        (1, Text::new("row"), number)
+    }
+
+    fn value(text: &str) -> Raw {
+        Raw(text.as_bytes().to_vec())
+    }
+
+    fn batch(fill: impl FnOnce(&mut Batch)) -> Batch {
+        let mut batch = Batch::new();
+        fill(&mut batch);
+        batch
+    }
+
+    /// What becomes of a group on a store that holds the row 0 with the value `stored`, and a large value.
+    fn outcomes(batches: Vec<Batch>) -> Vec<Result<u64, usize>> {
+        let row = |table: TableId, key: &[u8], value: Vec<u8>| (super::row(table, key), value.into());
+        let plain = row(Plain::ID, key(0).to_bytes().as_slice(), b"stored".to_vec());
+        let big = row(Big::ID, &[1, 0], b"\0large".to_vec());
+        let prepared =
+            prepare(&Snapshot::Memory([plain, big].into_iter().collect()), START, batches).expect("readable");
+        let outcome = |outcome: Result<StreamPosition, CommitError>| match outcome {
+            Ok(position) => Ok(position.0),
+            Err(CommitError::Conflict(index)) => Err(index),
+            Err(other) => panic!("{other}"),
+        };
+        prepared.outcomes.into_iter().map(outcome).collect()
+    }
+
+    #[test]
+    fn a_batch_sees_what_the_batches_before_it_put_and_deleted() {
+        let put = batch(|b| _ = b.put::<Plain>(&key(1), &value("new")).delete::<Plain>(&key(0)));
+        let sees = batch(|b| _ = b.assert_equals::<Plain>(&key(1), &value("new")).assert_absent::<Plain>(&key(0)));
+        let blind = batch(|b| _ = b.assert_absent::<Plain>(&key(1)));
+        let stale = batch(|b| _ = b.assert_absent::<Plain>(&key(0)).assert_equals::<Plain>(&key(0), &value("stored")));
+        assert_eq!(outcomes(vec![put, blind, sees, stale]), [Ok(11), Err(0), Ok(12), Err(1)]);
+    }
+
+    #[test]
+    fn a_deleted_prefix_takes_what_was_stored_and_what_was_put_before_it_but_not_what_is_put_after() {
+        let put = batch(|b| _ = b.put::<Plain>(&key(1), &value("before")));
+        let erase = batch(|b| _ = b.delete_prefix::<Plain>(&(1_u8,)).put::<Plain>(&key(2), &value("after")));
+        let sees = |number, text| batch(move |b| _ = b.assert_equals::<Plain>(&key(number), &value(text)));
+        let missing = |number| batch(move |b| _ = b.assert_absent::<Plain>(&key(number)));
+        let group = vec![
+            sees(0, "stored"),
+            put,
+            sees(1, "before"),
+            erase,
+            missing(0),
+            missing(1),
+            sees(2, "after"),
+            sees(0, "stored"),
+        ];
+        assert_eq!(outcomes(group), [Ok(11), Ok(12), Ok(13), Ok(14), Ok(15), Ok(16), Ok(17), Err(0)]);
+    }
+
+    #[test]
+    fn a_batch_that_fails_leaves_no_trace() {
+        let fails = batch(|b| _ = b.assert_absent::<Plain>(&key(0)).put::<Plain>(&key(1), &value("never")));
+        let sees = batch(|b| _ = b.assert_absent::<Plain>(&key(1)));
+        assert_eq!(outcomes(vec![fails.clone(), sees]), [Err(0), Ok(11)]);
+        let nothing = prepare(&Snapshot::Memory(crate::engine::Rows::default()), START, Vec::new()).expect("readable");
+        assert_eq!((nothing.writes.len(), nothing.last), (0, START));
+    }
+
+    #[test]
+    fn large_values_are_compared_as_what_they_stand_for() {
+        let stored =
+            batch(|b| _ = b.assert_equals::<Big>(&(1, 0), &value("large")).put::<Big>(&(1, 0), &Raw(vec![7; 100_000])));
+        let replaced =
+            batch(|b| _ = b.assert_equals::<Big>(&(1, 0), &Raw(vec![7; 100_000])).delete_prefix::<Big>(&(1_u8,)));
+        let gone = batch(|b| _ = b.assert_absent::<Big>(&(1, 0)));
+        assert_eq!(outcomes(vec![stored, replaced, gone]), [Ok(11), Ok(12), Ok(13)]);
+    }
+}

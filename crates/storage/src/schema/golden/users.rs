@@ -1,5 +1,0 @@
-use super::Golden;
-
-pub(super) fn rows() -> Golden {
-    Golden::default()
-}
