@@ -245,11 +245,10 @@ mod tests {
 
     /// What becomes of a group on a store that holds the row 0 with the value `stored`, and a large value.
     fn outcomes(batches: Vec<Batch>) -> Vec<Result<u64, usize>> {
-        let row = |table: TableId, key: &[u8], value: Vec<u8>| (super::row(table, key), value.into());
-        let plain = row(Plain::ID, key(0).to_bytes().as_slice(), b"stored".to_vec());
-        let big = row(Big::ID, &[1, 0], b"\0large".to_vec());
-        let prepared =
-            prepare(&Snapshot::Memory([plain, big].into_iter().collect()), START, batches).expect("readable");
+        let mut rows = crate::engine::Rows::default();
+        rows.insert(row(Plain::ID, key(0).to_bytes().as_slice()), b"stored"[..].into());
+        rows.insert(row(Big::ID, &[1, 0]), b"\0large"[..].into());
+        let prepared = prepare(&Snapshot::Memory(rows), START, batches).expect("readable");
         let outcome = |outcome: Result<StreamPosition, CommitError>| match outcome {
             Ok(position) => Ok(position.0),
             Err(CommitError::Conflict(index)) => Err(index),
