@@ -131,7 +131,6 @@ impl Group<'_> {
                 prefix.insert(0, table.0);
                 if schema::is_large(table) {
                     self.erase(large::part_key(&prefix, None))?;
-                    self.parts.iter_mut().filter(|(row, _)| row.starts_with(&prefix)).for_each(|(_, parts)| *parts = 0);
                 }
                 self.erase(prefix)
             }

@@ -230,7 +230,7 @@ mod tests {
     use crate::{Key, Table, Value};
 
     fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|b| format!("{b:02x}")).collect()
+        bytes.iter().flat_map(|b| [b >> 4, b & 15]).filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
     }
 
     /// The bytes of a row, and that they read back as the row.
