@@ -18,6 +18,9 @@ use crate::{
 /// How many relations of one event a filter looks at.
 const RELATIONS_LOOKED_AT: usize = 1_000;
 
+/// How many events of a state are held in memory beside their rendered form.
+const EVENTS_AT_ONCE: usize = 500;
+
 /// Shows the events of one room to one reader.
 pub(crate) struct Shower<'a> {
     /// The room.
@@ -106,15 +109,18 @@ impl<'a> Shower<'a> {
     pub(crate) async fn show_all(&mut self, mut rixes: Vec<Rix>) -> Result<Vec<ClientEvent>, ReadError> {
         rixes.sort_unstable();
         let mut shown = Vec::with_capacity(rixes.len());
-        for event in self.room.events(&rixes).await? {
-            shown.push(self.show(&event).await?);
+        for some in rixes.chunks(EVENTS_AT_ONCE) {
+            for event in self.room.events(some).await? {
+                shown.push(self.show(&event).await?);
+            }
         }
         Ok(shown)
     }
 
     fn plain(&self, event: Arc<StoredEvent>) -> ClientEvent {
         let unsigned = Unsigned { age: Some(event.age(self.now)), ..Unsigned::default() };
-        let room_id = self.with_room_id.then(|| self.room.room_id.clone());
+        let named = self.with_room_id || self.format == EventFormat::Federation;
+        let room_id = named.then(|| self.room.room_id.clone());
         ClientEvent { event, room_id, unsigned, format: self.format }
     }
 
