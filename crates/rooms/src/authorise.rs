@@ -1,0 +1,75 @@
+//! Whether an own event may be sent: the rules of the room, and what is asked of local clients beyond them.
+
+use ruma::{EventId, state_res::events::power_levels::RoomPowerLevelsIntField as Field};
+use storage::{
+    ReadError,
+    schema::rooms::{EventHeader, Membership},
+};
+
+use crate::{
+    Pdu,
+    auth::authorise,
+    build::Built,
+    change::{Change, StateSlice},
+    outgoing::SendError,
+    power::Powers,
+};
+
+impl Change {
+    /// Judges a built event by the state before it.
+    pub(crate) async fn authorise_own(&mut self, built: &Built) -> Result<(), SendError> {
+        let pdu = &built.pdu;
+        if pdu.kind() != "m.room.member" && !is_joined(&built.slice, pdu) {
+            return Err(SendError::NotInRoom);
+        }
+        authorise(pdu, |kind, key| built.slice.pdu(kind, key))?;
+        match pdu.redacts() {
+            Some(target) => self.authorise_redaction(pdu, target, &built.slice).await,
+            None => Ok(()),
+        }
+    }
+
+    /// A user redacts own events, or with the power for it those of others; never the event that the room stands on.
+    async fn authorise_redaction(&mut self, pdu: &Pdu, target: &EventId, slice: &StateSlice) -> Result<(), SendError> {
+        let Some(rix) = self.find(target).await? else { return Ok(()) };
+        let header = self.header(rix).await?;
+        if is_never_redacted(&header) {
+            return Err(SendError::forbidden(format!("an event of type {} can't be redacted", header.event_type)));
+        }
+        if header.sender == pdu.sender().as_str() || may_redact_others(pdu, slice) {
+            return Ok(());
+        }
+        Err(SendError::forbidden("you may only redact your own events in this room"))
+    }
+
+    /// Whether a redaction that was accepted takes effect on an event (room versions, "Redactions"): by power, or because both events are
+    /// of one server. In room versions 1 and 2, being accepted is enough.
+    pub(crate) fn redaction_applies(redaction: &Pdu, slice: &StateSlice, target: &EventHeader) -> bool {
+        let server = |user: &str| user.split_once(':').map(|(_, server)| server.to_owned());
+        !is_never_redacted(target)
+            && (redaction.version().has_server_event_ids()
+                || server(redaction.sender().as_str()) == server(&target.sender)
+                || may_redact_others(redaction, slice))
+    }
+
+    /// What [`Self::redaction_applies`] looks at.
+    pub(crate) async fn redaction_slice(&mut self, root: primitives::NodeId) -> Result<StateSlice, ReadError> {
+        let keys = [("m.room.create", String::new()), ("m.room.power_levels", String::new())];
+        self.state_events(root, &keys).await
+    }
+}
+
+fn is_never_redacted(target: &EventHeader) -> bool {
+    target.event_type == "m.room.create" && target.state_key.as_deref() == Some("")
+}
+
+fn may_redact_others(redaction: &Pdu, slice: &StateSlice) -> bool {
+    let Some(create) = slice.pdu("m.room.create", "") else { return false };
+    let levels = slice.pdu("m.room.power_levels", "");
+    Powers::new(&create, levels.as_ref()).may(redaction.sender(), Field::Redact)
+}
+
+fn is_joined(slice: &StateSlice, pdu: &Pdu) -> bool {
+    let member = slice.get("m.room.member", pdu.sender().as_str());
+    member.and_then(|event| event.pdu.membership()) == Some(Membership::Join)
+}

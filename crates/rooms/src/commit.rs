@@ -1,0 +1,73 @@
+//! Committing a change, and what follows a commit: the worker's memory, then the readers' (I1, I2).
+
+use std::collections::BTreeSet;
+
+use primitives::{StreamPosition, UserNid};
+use storage::{
+    Batch, CommitError,
+    schema::rooms::{Membership, RoomHeads, SlotKey},
+};
+
+use crate::{change::Change, memory::Memory};
+
+impl Change {
+    /// Whether the change writes or asserts anything at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// Writes the change, publishes it and wakes whom it concerns. Answers with the memory of the room as it is now.
+    ///
+    /// The last assert of the batch is the room's head; all before it are riders'.
+    pub(crate) async fn commit(mut self) -> Result<(Memory, StreamPosition), CommitError> {
+        let room = self.memory.info.nid;
+        let context = std::sync::Arc::clone(&self.context);
+        if !self.events.is_empty() {
+            self.seal();
+        }
+        let batch = std::mem::replace(&mut self.batch, Batch::new());
+        // Announced before it is visible, so that no reader takes the room for quiet meanwhile (I10).
+        let writing = context.activity.writing(room);
+        let position = context.storage.commit(batch).await?;
+        self.trees.publish();
+        self.stamp(position);
+        if self.room_log_rows > 0 {
+            writing.committed(position);
+        }
+        for user in self.concerned() {
+            context.users.wakeups().wake(user, position);
+        }
+        Ok((self.memory, position))
+    }
+
+    /// Adds the head and the tree nodes.
+    fn seal(&mut self) {
+        self.trees.write(&mut self.batch);
+        let memory = &mut self.memory;
+        memory.head.next_node = self.trees.next().0;
+        let key = (memory.info.nid,);
+        self.batch.assert_unchanged::<RoomHeads>(&key, memory.stored.as_ref());
+        self.batch.put::<RoomHeads>(&key, &memory.head);
+        memory.stored = Some(memory.head.clone());
+    }
+
+    /// Gives the events of this change their position, where the memory holds them.
+    fn stamp(&mut self, position: StreamPosition) {
+        for (rix, event) in &self.events {
+            let Some(state_key) = event.pdu.state_key() else { continue };
+            let key = SlotKey { event_type: event.pdu.kind().to_owned(), state_key: state_key.to_owned() };
+            if let Some(Some(known)) = self.memory.state.get_mut(&key)
+                && known.rix == *rix
+            {
+                known.position = position;
+            }
+        }
+    }
+
+    /// Local users who may see something new.
+    fn concerned(&self) -> BTreeSet<UserNid> {
+        let members = self.memory.local.iter().filter(|(_, membership)| **membership == Membership::Join);
+        let members = members.map(|(user, _)| *user).filter(|_| self.room_log_rows > 0);
+        members.chain(self.affected.iter().copied()).collect()
+    }
+}

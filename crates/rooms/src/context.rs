@@ -1,0 +1,57 @@
+//! What every part of a room's writing half works with.
+
+use std::sync::Arc;
+
+use primitives::{Random, ServerKey, SharedClock};
+use ruma::OwnedServerName;
+use storage::{ReadError, Storage};
+use users::{StoreError, Users};
+
+use crate::{RoomVersion, activity::RoomActivity, tree::NodeCache};
+
+/// What the configuration decides about rooms.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The name of this server.
+    pub server_name: OwnedServerName,
+    /// The version of rooms whose creator asks for none.
+    pub default_room_version: RoomVersion,
+    /// Nodes of state trees that are kept in memory, all rooms together. One takes about 200 bytes.
+    pub cached_nodes: usize,
+    /// Rooms whose number and version are kept in memory.
+    pub cached_rooms: usize,
+}
+
+impl Options {
+    /// The defaults, for a server of this name.
+    pub fn new(server_name: OwnedServerName) -> Self {
+        Self { server_name, default_room_version: RoomVersion::DEFAULT, cached_nodes: 100_000, cached_rooms: 100_000 }
+    }
+}
+
+/// Handles that the workers share.
+pub(crate) struct Context {
+    pub(crate) storage: Storage,
+    pub(crate) users: Users,
+    pub(crate) clock: SharedClock,
+    pub(crate) random: Random,
+    pub(crate) key: Arc<ServerKey>,
+    pub(crate) options: Options,
+    pub(crate) activity: Arc<RoomActivity>,
+    pub(crate) nodes: Arc<NodeCache>,
+}
+
+impl Context {
+    /// The number of a local account.
+    pub(crate) async fn user_nid(&self, user: &ruma::UserId) -> Result<Option<primitives::UserNid>, ReadError> {
+        self.users.nid(user).await.map_err(read_error)
+    }
+}
+
+/// What the account tables' errors mean to somebody who reads.
+pub(crate) fn read_error(error: StoreError) -> ReadError {
+    match error {
+        StoreError::Read(error) => error,
+        other => ReadError::Engine(other.to_string()),
+    }
+}

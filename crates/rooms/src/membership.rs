@@ -1,0 +1,181 @@
+//! Coming into a room and going out of it (client-server API, "Room membership"). All of it ends in [`Room::send`].
+
+mod forget;
+mod restricted;
+
+use ruma::{OwnedUserId, UserId, canonical_json::CanonicalJsonObject};
+use storage::{
+    Direction, KeyRange, ReadError,
+    schema::rooms::{self as schema, EventLocal, Membership},
+};
+use users::Limit;
+
+pub use forget::ForgetError;
+
+use crate::{
+    context::read_error,
+    current::Current,
+    load::StoredEvent,
+    outgoing::{Outgoing, Rider, SendError, Sent},
+    registry::Rooms,
+    room::Room,
+};
+
+/// Rows that one page of a scan reads.
+const PAGE: usize = 1_000;
+
+/// What goes with a change of membership.
+#[derive(Debug, Default)]
+pub struct Details {
+    /// Why, in the user's words.
+    pub reason: Option<String>,
+    /// Further content of the member event. What the server says itself wins.
+    pub content: CanonicalJsonObject,
+    /// What only this server knows of the event.
+    pub local: EventLocal,
+    /// What joins its batch.
+    pub riders: Vec<Rider>,
+}
+
+impl Room {
+    /// Joins a local user. One who has joined already stays, and gets the id of the event that is there.
+    pub async fn join(&self, user: &UserId, details: Details) -> Result<Sent, SendError> {
+        let current = self.current().await?;
+        let member = current.member(user).await?;
+        let membership = member.as_ref().and_then(|event| event.header.membership);
+        if let (Some(event), Some(Membership::Join), true) = (&member, membership, details.content.is_empty()) {
+            return Ok(sent_before(event));
+        }
+        self.check_join_limits(user).await?;
+        let mut content = self.rooms().member_content(user, "join").await?;
+        if !matches!(membership, Some(Membership::Join | Membership::Invite | Membership::Ban))
+            && let Some(authoriser) = self.authoriser(&current, user).await?
+        {
+            content.insert("join_authorised_via_users_server".to_owned(), authoriser.as_str().into());
+        }
+        drop(current);
+        self.send_member(user, user, content, details).await
+    }
+
+    /// Takes a local user out: leaves, refuses an invitation, or withdraws a knock. One who has left already gets the id of the event that is
+    /// there.
+    pub async fn leave(&self, user: &UserId, details: Details) -> Result<Sent, SendError> {
+        let member = self.current().await?.member(user).await?;
+        if let Some(event) = member.filter(|event| event.header.membership == Some(Membership::Leave)) {
+            return Ok(sent_before(&event));
+        }
+        self.send_member(user, user, membership("leave"), details).await
+    }
+
+    /// Invites a user. With `is_direct`, the invitation says that it is to a direct chat.
+    pub async fn invite(&self, sender: &UserId, target: &UserId, details: Details) -> Result<Sent, SendError> {
+        if !self.context().users.is_local(target) {
+            return Err(SendError::RemoteUser);
+        }
+        let content = self.rooms().member_content(target, "invite").await?;
+        self.send_member(sender, target, content, details).await
+    }
+
+    /// Takes another user out who has joined, is invited or has knocked.
+    pub async fn kick(&self, sender: &UserId, target: &UserId, details: Details) -> Result<Sent, SendError> {
+        let present = [Membership::Join, Membership::Invite, Membership::Knock];
+        match self.current().await?.membership(target).await? {
+            Some(membership) if present.contains(&membership) => {}
+            _ => return Err(SendError::forbidden("the user is not in the room")),
+        }
+        self.send_member(sender, target, membership("leave"), details).await
+    }
+
+    /// Bans a user, who need not be in the room.
+    pub async fn ban(&self, sender: &UserId, target: &UserId, details: Details) -> Result<Sent, SendError> {
+        self.send_member(sender, target, membership("ban"), details).await
+    }
+
+    /// Lifts a user's ban.
+    pub async fn unban(&self, sender: &UserId, target: &UserId, details: Details) -> Result<Sent, SendError> {
+        if self.current().await?.membership(target).await? != Some(Membership::Ban) {
+            return Err(SendError::forbidden("the user is not banned"));
+        }
+        self.send_member(sender, target, membership("leave"), details).await
+    }
+
+    /// Asks to be let in. One who has knocked already and says nothing new gets the id of the event that is there.
+    pub async fn knock(&self, user: &UserId, details: Details) -> Result<Sent, SendError> {
+        self.check_join_limits(user).await?;
+        let content = self.rooms().member_content(user, "knock").await?;
+        self.send_member(user, user, content, details).await
+    }
+
+    async fn send_member(
+        &self,
+        sender: &UserId,
+        target: &UserId,
+        own: CanonicalJsonObject,
+        details: Details,
+    ) -> Result<Sent, SendError> {
+        let mut content = details.content;
+        if let Some(reason) = details.reason {
+            content.insert("reason".to_owned(), reason.into());
+        }
+        content.extend(own);
+        let event = Outgoing::state(sender.to_owned(), "m.room.member", target.as_str(), content);
+        self.send(Outgoing { local: details.local, riders: details.riders, rate_limited: false, ..event }).await
+    }
+
+    async fn check_join_limits(&self, user: &UserId) -> Result<(), SendError> {
+        let limits = self.context().users.limits();
+        if let Some(nid) = self.context().user_nid(user).await? {
+            let checked = limits.check(Limit::JoinsLocal(nid)).and_then(|()| limits.check(Limit::JoinsOfRoom(self.id())));
+            checked.map_err(|exceeded| SendError::LimitExceeded { retry_after: exceeded.retry_after })?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn current(&self) -> Result<Current<'_>, SendError> {
+        Current::read(self.context(), self.info()).await?.ok_or(SendError::UnknownRoom)
+    }
+}
+
+impl Rooms {
+    /// The rooms that a local user has joined, by their ids.
+    pub async fn joined_rooms(&self, user: &UserId) -> Result<Vec<ruma::OwnedRoomId>, ReadError> {
+        let Some(nid) = self.context().user_nid(user).await? else { return Ok(Vec::new()) };
+        let view = self.context().storage.view();
+        let mut joined = Vec::new();
+        let mut rest = Some(KeyRange::prefix(&(nid,)));
+        while let Some(range) = rest {
+            let page = view.scan::<schema::Memberships>(&range, PAGE, Direction::Forward).await?;
+            let rooms = page.rows.into_iter().filter(|(_, row)| row.value.membership == Membership::Join);
+            let keys: Vec<_> = rooms.map(|((_, room), _)| (room,)).collect();
+            let rows = view.multi_get::<schema::Rooms>(&keys).await?;
+            joined.extend(rows.into_iter().flatten().filter_map(|row| row.room_id.try_into().ok()));
+            rest = page.rest;
+        }
+        Ok(joined)
+    }
+
+    /// The content of a member event for a local user: the membership and the user's profile.
+    pub(crate) async fn member_content(&self, user: &UserId, name: &str) -> Result<CanonicalJsonObject, ReadError> {
+        let mut content = membership(name);
+        let profile = self.context().users.profiles().get(user).await.map_err(read_error)?.unwrap_or_default();
+        for (key, value) in [("displayname", profile.display_name()), ("avatar_url", profile.avatar_url())] {
+            if let Some(value) = value {
+                content.insert(key.to_owned(), value.into());
+            }
+        }
+        Ok(content)
+    }
+}
+
+fn membership(name: &str) -> CanonicalJsonObject {
+    CanonicalJsonObject::from([("membership".to_owned(), name.into())])
+}
+
+fn sent_before(event: &StoredEvent) -> Sent {
+    Sent { event_id: event.pdu.event_id().clone(), position: event.position }
+}
+
+/// A user by id, if the text is one.
+fn parse_user(text: &str) -> Option<OwnedUserId> {
+    OwnedUserId::try_from(text).ok()
+}

@@ -1,0 +1,116 @@
+//! Restricted joins (room version 8 and later): who has joined one of some other rooms may join, if a member who could invite vouches.
+
+use std::collections::BTreeSet;
+
+use ruma::{
+    OwnedUserId, RoomId, UserId,
+    canonical_json::CanonicalJsonObject,
+    state_res::events::{RoomCreateEvent, power_levels::RoomPowerLevelsIntField as Field},
+};
+use serde::Deserialize;
+use storage::{
+    Direction, KeyRange, ReadError,
+    schema::rooms::{LocalMembers, Membership, Memberships},
+};
+
+use super::parse_user;
+use crate::{
+    current::Current, outgoing::SendError, power::Powers, registry::RoomError, room::Room,
+};
+
+/// Rooms of one join rule that are looked at.
+const MAX_ALLOWED_ROOMS: usize = 100;
+/// Local members that are looked at for one who may invite, when everybody may.
+const MAX_MEMBERS: usize = 1_000;
+
+#[derive(Deserialize)]
+struct JoinRules {
+    join_rule: String,
+    #[serde(default)]
+    allow: Vec<serde_json::Value>,
+}
+
+impl JoinRules {
+    /// The rooms of which a member may join; none if the rule is not one of the restricted ones.
+    fn rooms(&self) -> Option<impl Iterator<Item = &RoomId>> {
+        let rooms = self.allow.iter().filter(|allow| allow["type"] == "m.room_membership");
+        let rooms = rooms.filter_map(|allow| <&RoomId>::try_from(allow["room_id"].as_str()?).ok());
+        matches!(self.join_rule.as_str(), "restricted" | "knock_restricted").then_some(rooms.take(MAX_ALLOWED_ROOMS))
+    }
+}
+
+impl Room {
+    /// The member who vouches for a user who is not invited; `None` if the room's rule asks for nobody. Refused if the rule asks and the
+    /// user is in none of the rooms, or nobody here may vouch.
+    pub(super) async fn authoriser(
+        &self,
+        current: &Current<'_>,
+        user: &UserId,
+    ) -> Result<Option<OwnedUserId>, SendError> {
+        if !self.version().authorization().restricted_join_rule {
+            return Ok(None);
+        }
+        let rules = current.event("m.room.join_rules", "").await?.and_then(|event| event.content_as::<JoinRules>().ok());
+        let Some(rules) = rules else { return Ok(None) };
+        let Some(rooms) = rules.rooms() else { return Ok(None) };
+        let mut is_in_one = false;
+        for room in rooms {
+            is_in_one = is_in_one || self.is_in(user, room).await?;
+        }
+        if !is_in_one {
+            return Err(SendError::forbidden("you are in none of the rooms whose members may join"));
+        }
+        let found = self.who_may_invite(current).await?;
+        let nobody = || SendError::forbidden("nobody on this server may let you in");
+        found.map(Some).ok_or_else(nobody)
+    }
+
+    async fn is_in(&self, user: &UserId, room: &RoomId) -> Result<bool, ReadError> {
+        let room = match self.rooms().room(room).await {
+            Ok(room) => room,
+            Err(RoomError::Unknown) => return Ok(false),
+            Err(RoomError::Storage(error)) => return Err(error),
+        };
+        let Some(nid) = self.context().user_nid(user).await? else { return Ok(false) };
+        let row = self.context().storage.view().get::<Memberships>(&(nid, room.nid())).await?;
+        Ok(row.is_some_and(|row| row.value.membership == Membership::Join))
+    }
+
+    /// A local user who has joined and may invite.
+    async fn who_may_invite(&self, current: &Current<'_>) -> Result<Option<OwnedUserId>, ReadError> {
+        let Some(powers) = current.powers().await? else { return Ok(None) };
+        let mut named = BTreeSet::new();
+        if let Some(create) = current.event("m.room.create", "").await? {
+            let creators = RoomCreateEvent::new(&create).creators(self.version().authorization());
+            named.extend(creators.unwrap_or_default());
+        }
+        if let Some(levels) = current.event("m.room.power_levels", "").await? {
+            let content = levels.content_as::<CanonicalJsonObject>().unwrap_or_default();
+            let users = content.get("users").and_then(|users| users.as_object());
+            named.extend(users.into_iter().flat_map(|users| users.keys()).filter_map(|user| parse_user(user)));
+        }
+        for user in named.into_iter().filter(|user| self.may_vouch(&powers, user)) {
+            if current.membership(&user).await? == Some(Membership::Join) {
+                return Ok(Some(user));
+            }
+        }
+        self.any_member(current, &powers).await
+    }
+
+    fn may_vouch(&self, powers: &Powers, user: &UserId) -> bool {
+        self.context().users.is_local(user) && powers.may(user, Field::Invite)
+    }
+
+    /// Somebody whom the power levels don't name: where everybody may invite.
+    async fn any_member(&self, current: &Current<'_>, powers: &Powers) -> Result<Option<OwnedUserId>, ReadError> {
+        let range = KeyRange::prefix(&(self.nid(),));
+        let page = current.view().scan::<LocalMembers>(&range, MAX_MEMBERS, Direction::Forward).await?;
+        for ((_, nid), _) in page.rows.into_iter().filter(|(_, membership)| *membership == Membership::Join) {
+            let user = self.context().users.user_id(nid).await.map_err(crate::context::read_error)?;
+            if let Some(user) = user.filter(|user| self.may_vouch(powers, user)) {
+                return Ok(Some(user));
+            }
+        }
+        Ok(None)
+    }
+}

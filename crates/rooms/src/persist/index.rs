@@ -1,0 +1,98 @@
+//! What an event says of another: relations and redactions.
+
+use primitives::Rix;
+use ruma::EventId;
+use serde::Deserialize;
+use storage::{
+    Direction, KeyRange, ReadError,
+    schema::rooms::{PendingRedactions, Redactions, RelationRow, Relations},
+};
+
+use super::Judged;
+use crate::change::Change;
+
+/// Redactions that may wait for one event: a bound on what strangers can make a later event look at.
+const MAX_PENDING: usize = 100;
+
+impl Change {
+    /// Indexes an accepted event by what it relates to or redacts, and finds redactions of it that came before it.
+    pub(super) async fn index(&mut self, event: &Judged, rix: Rix) -> Result<(), ReadError> {
+        if let Some(relation) = relation_of(event) {
+            let key = (self.memory.info.nid, self.target_hash(&relation.target), rix);
+            self.batch.put::<Relations>(&key, &relation);
+        }
+        if let Some(target) = event.pdu.redacts() {
+            self.redact(target, event, rix).await?;
+        }
+        self.apply_pending(event, rix).await
+    }
+
+    /// The key part for what is said of an event.
+    pub(crate) fn target_hash(&self, event_id: &str) -> [u8; 16] {
+        self.context.storage.hash().hash16(&[event_id.as_bytes()])
+    }
+
+    async fn redact(&mut self, target: &EventId, redaction: &Judged, rix: Rix) -> Result<(), ReadError> {
+        let key = (self.memory.info.nid, self.target_hash(target.as_str()), rix);
+        let Some(target) = self.find(target).await? else {
+            self.batch.put::<PendingRedactions>(&key, &());
+            return Ok(());
+        };
+        let target = self.header(target).await?;
+        let slice = self.redaction_slice(redaction.root_before).await?;
+        if Self::redaction_applies(&redaction.pdu, &slice, &target) {
+            self.batch.put::<Redactions>(&key, &());
+        }
+        Ok(())
+    }
+
+    async fn apply_pending(&mut self, event: &Judged, rix: Rix) -> Result<(), ReadError> {
+        // An event that was made here has an id that nobody knew before.
+        if self.memory.stored.is_none() || event.relay {
+            return Ok(());
+        }
+        let target = self.header(rix).await?;
+        let prefix = (self.memory.info.nid, self.target_hash(&target.event_id));
+        let waiting = self
+            .view
+            .scan::<PendingRedactions>(&KeyRange::prefix(&prefix), MAX_PENDING, Direction::Forward)
+            .await?;
+        for (key, ()) in waiting.rows {
+            let redaction = self.event(key.2).await?;
+            if redaction.pdu.redacts() != Some(event.pdu.event_id()) {
+                continue;
+            }
+            let slice = self.redaction_slice(redaction.header.root_before).await?;
+            if Self::redaction_applies(&redaction.pdu, &slice, &target) {
+                self.batch.put::<Redactions>(&key, &());
+            }
+            self.batch.delete::<PendingRedactions>(&key);
+        }
+        Ok(())
+    }
+}
+
+/// The relation that an event's `m.relates_to` declares, if it is well-formed.
+fn relation_of(event: &Judged) -> Option<RelationRow> {
+    #[derive(Deserialize)]
+    struct Content {
+        #[serde(rename = "m.relates_to")]
+        relates_to: RelatesTo,
+    }
+    #[derive(Deserialize)]
+    struct RelatesTo {
+        rel_type: String,
+        event_id: String,
+    }
+    if event.pdu.state_key().is_some() || !event.pdu.content().get().contains("m.relates_to") {
+        return None;
+    }
+    let Content { relates_to } = event.pdu.content_as().ok()?;
+    <&EventId>::try_from(relates_to.event_id.as_str()).ok()?;
+    Some(RelationRow {
+        rel_type: relates_to.rel_type,
+        event_type: event.pdu.kind().to_owned(),
+        sender: event.pdu.sender().to_string(),
+        target: relates_to.event_id,
+    })
+}

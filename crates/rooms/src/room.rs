@@ -1,0 +1,74 @@
+//! One room, as everybody outside its worker has it.
+
+use std::sync::Arc;
+
+use primitives::RoomNid;
+use ruma::RoomId;
+use tokio::sync::oneshot;
+use users::Limit;
+
+use crate::{
+    RoomVersion,
+    context::{Context, read_error},
+    memory::RoomInfo,
+    outgoing::{Outgoing, SendError, Sent},
+    registry::Rooms,
+    worker::{Request, SendRequest},
+};
+
+/// A handle to a room. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Room {
+    rooms: Rooms,
+    info: Arc<RoomInfo>,
+}
+
+impl Room {
+    pub(crate) fn new(rooms: Rooms, info: Arc<RoomInfo>) -> Self {
+        Self { rooms, info }
+    }
+
+    /// The room's id.
+    pub fn id(&self) -> &RoomId {
+        &self.info.room_id
+    }
+
+    /// The room's number on this server.
+    pub fn nid(&self) -> RoomNid {
+        self.info.nid
+    }
+
+    /// The room's version.
+    pub fn version(&self) -> RoomVersion {
+        self.info.version
+    }
+
+    /// Makes an event of a local user and sends it, with its riders, in one batch. When this returns, the event is durable and every later
+    /// view shows it. A state event that repeats what the state says is not sent again: the first one's id is the answer.
+    pub async fn send(&self, outgoing: Outgoing) -> Result<Sent, SendError> {
+        if outgoing.rate_limited
+            && let Some(user) = self.context().users.nid(&outgoing.sender).await.map_err(read_error)?
+        {
+            let checked = self.context().users.limits().check(Limit::Messages(user));
+            checked.map_err(|exceeded| SendError::LimitExceeded { retry_after: exceeded.retry_after })?;
+        }
+        crate::canonical_alias::check(self, &outgoing).await?;
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Send(SendRequest { outgoing, reply });
+        self.rooms.ask(&self.info, request).await.map_err(|_| SendError::Unavailable)?;
+        // A worker that dies without an answer has written nothing that it knows of.
+        answer.await.unwrap_or(Err(SendError::Unavailable))
+    }
+
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        self.rooms.context()
+    }
+
+    pub(crate) fn rooms(&self) -> &Rooms {
+        &self.rooms
+    }
+
+    pub(crate) fn info(&self) -> &Arc<RoomInfo> {
+        &self.info
+    }
+}

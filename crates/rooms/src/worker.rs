@@ -1,0 +1,258 @@
+//! The worker of a room: the one task that writes what follows from the room's DAG (I7). It never waits for a network (I13).
+//!
+//! Sends that wait while a commit is under way become one group and one batch. Where a rider of one of them is overtaken, they are done
+//! again one by one, so that only the one concerned fails.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use storage::{CommitError, ReadError};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    append::Appended,
+    change::Change,
+    context::Context,
+    memory::{Memory, RoomInfo},
+    outgoing::{Outgoing, SendError, Sent},
+    receive::{Prepared, ReceiveError, Received},
+    registry::Workers,
+};
+
+/// Sends that become one batch.
+const GROUP: usize = 50;
+/// Requests that wait for one worker; more wait with whoever sends them.
+pub(crate) const INBOX: usize = 200;
+/// A worker that hears nothing for this long is unloaded.
+const IDLE: Duration = Duration::from_secs(300);
+/// Attempts at a group whose head was not what the worker took it for.
+const ATTEMPTS: usize = 2;
+
+/// What a worker is asked.
+pub(crate) enum Request {
+    /// Make and send an event.
+    Send(SendRequest),
+    /// Take in events that were made elsewhere.
+    Receive(ReceiveRequest),
+}
+
+/// An event to be made, and who waits for it.
+pub(crate) struct SendRequest {
+    pub(crate) outgoing: Outgoing,
+    pub(crate) reply: oneshot::Sender<Result<Sent, SendError>>,
+}
+
+/// Events made elsewhere, and who waits for the verdicts.
+pub(crate) struct ReceiveRequest {
+    pub(crate) events: Vec<Prepared>,
+    pub(crate) reply: oneshot::Sender<Result<Vec<Received>, ReceiveError>>,
+}
+
+/// A room's worker.
+pub(crate) struct Worker {
+    context: Arc<Context>,
+    workers: Arc<Workers>,
+    info: Arc<RoomInfo>,
+    inbox: mpsc::Receiver<Request>,
+    /// Requests taken out of the inbox and not done yet.
+    waiting: VecDeque<Request>,
+    memory: Option<Memory>,
+    cancel: CancellationToken,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        workers: Arc<Workers>,
+        info: Arc<RoomInfo>,
+        inbox: mpsc::Receiver<Request>,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self { context, workers, info, inbox, waiting: VecDeque::new(), memory: None, cancel }
+    }
+
+    /// Works until nothing comes for a while, or until the server ends and everything asked is done.
+    pub(crate) async fn run(mut self) {
+        while let Some(request) = self.next().await {
+            match request {
+                Request::Send(first) => {
+                    let group = self.gather(first);
+                    self.send_group(group).await;
+                }
+                Request::Receive(request) => self.receive(request).await,
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Option<Request> {
+        loop {
+            if let Some(request) = self.waiting.pop_front() {
+                return Some(request);
+            }
+            tokio::select! {
+                biased;
+                request = self.inbox.recv() => return request,
+                () = self.cancel.cancelled() => {
+                    self.inbox.close();
+                    return self.inbox.recv().await;
+                }
+                () = self.context.clock.sleep(IDLE) => {
+                    if let Some(fresh) = self.workers.retire(self.info.nid, &mut self.inbox, &mut self.waiting) {
+                        let mut old = std::mem::replace(&mut self.inbox, fresh);
+                        while let Some(request) = old.recv().await {
+                            self.waiting.push_back(request);
+                        }
+                    } else {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The sends that wait already, up to a group's size, without overtaking anything else.
+    fn gather(&mut self, first: SendRequest) -> Vec<SendRequest> {
+        let mut group = vec![first];
+        while group.len() < GROUP {
+            match self.waiting.pop_front().or_else(|| self.inbox.try_recv().ok()) {
+                Some(Request::Send(request)) => group.push(request),
+                Some(other) => {
+                    self.waiting.push_front(other);
+                    break;
+                }
+                None => break,
+            }
+        }
+        group
+    }
+
+    /// Sends a group as one batch. What has to be done in another change goes back to the front of the queue.
+    async fn send_group(&mut self, group: Vec<SendRequest>) {
+        let mut redo = VecDeque::from([group]);
+        let mut attempts = 0;
+        while let Some(group) = redo.pop_front() {
+            let alone = group.len() == 1;
+            match self.try_group(group).await {
+                Ok(()) => attempts = 0,
+                Err(Failed::Overtaken(group)) if alone => refuse(group, || SendError::RiderConflict),
+                Err(Failed::Overtaken(group)) => group.into_iter().rev().for_each(|one| redo.push_front(vec![one])),
+                Err(Failed::StaleMemory(group)) if attempts < ATTEMPTS => {
+                    attempts += 1;
+                    redo.push_front(group);
+                }
+                Err(Failed::StaleMemory(group)) => refuse(group, || SendError::Unavailable),
+            }
+        }
+    }
+
+    async fn try_group(&mut self, group: Vec<SendRequest>) -> Result<(), Failed> {
+        let mut change = match self.change().await {
+            Ok(Some(change)) => change,
+            Ok(None) => return Ok(refuse(group, || SendError::UnknownRoom)),
+            Err(error) => return Ok(self.give_up(group, &error)),
+        };
+        let mut done = Vec::with_capacity(group.len());
+        let mut requests = group.into_iter();
+        while let Some(request) = requests.next() {
+            match change.append(&request.outgoing).await {
+                Ok(Appended::Done { event_id, position, asserts }) => done.push((request, event_id, position, asserts)),
+                Ok(Appended::Overlaps) => {
+                    let rest = requests.by_ref().map(Request::Send);
+                    let rest: Vec<_> = std::iter::once(Request::Send(request)).chain(rest).collect();
+                    rest.into_iter().rev().for_each(|request| self.waiting.push_front(request));
+                }
+                Err(SendError::Storage(error)) => {
+                    // The change may be half done: nothing of it is written.
+                    let all = done.into_iter().map(|done| done.0).chain([request]).chain(requests);
+                    return Ok(self.give_up(all.collect(), &error));
+                }
+                Err(error) => drop(request.reply.send(Err(error))),
+            }
+        }
+        if change.is_empty() {
+            for (request, event_id, position, _) in done {
+                drop(request.reply.send(Ok(Sent { event_id, position })));
+            }
+            return Ok(());
+        }
+        match change.commit().await {
+            Ok((memory, position)) => {
+                self.memory = Some(memory);
+                for (request, event_id, _, _) in done {
+                    // Whoever asked may be gone; the event is sent all the same.
+                    drop(request.reply.send(Ok(Sent { event_id, position })));
+                }
+                Ok(())
+            }
+            Err(CommitError::Conflict(index)) => {
+                let rider = done.iter().any(|(_, _, _, asserts)| asserts.contains(&index));
+                let group = done.into_iter().map(|done| done.0).collect();
+                if rider {
+                    return Err(Failed::Overtaken(group));
+                }
+                tracing::error!(room_id = %self.info.room_id, "the head of a room was changed by somebody else than its worker");
+                self.memory = None;
+                Err(Failed::StaleMemory(group))
+            }
+            Err(error) => {
+                tracing::error!(room_id = %self.info.room_id, %error, "events could not be written");
+                self.memory = None;
+                for (request, ..) in done {
+                    drop(request.reply.send(Err(match error {
+                        CommitError::TooLarge(bytes) => SendError::from(CommitError::TooLarge(bytes)),
+                        _ => SendError::Unavailable,
+                    })));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A change on top of what is stored; `None` if the room is not there any more.
+    async fn change(&mut self) -> Result<Option<Change>, ReadError> {
+        let view = self.context.storage.view();
+        if self.memory.is_none() {
+            self.memory = Memory::load(&view, Arc::clone(&self.info)).await?;
+        }
+        let Some(memory) = &mut self.memory else { return Ok(None) };
+        memory.prune();
+        Ok(Some(Change::new(Arc::clone(&self.context), view, memory.clone())))
+    }
+
+    fn give_up(&mut self, group: Vec<SendRequest>, error: &ReadError) {
+        tracing::error!(room_id = %self.info.room_id, %error, "a room could not be read");
+        self.memory = None;
+        refuse(group, || SendError::Unavailable);
+    }
+
+    async fn receive(&mut self, request: ReceiveRequest) {
+        let outcome = self.try_receive(request.events).await;
+        if let Err(error) = &outcome {
+            tracing::warn!(room_id = %self.info.room_id, %error, "received events could not be taken in");
+            self.memory = None;
+        }
+        drop(request.reply.send(outcome));
+    }
+
+    async fn try_receive(&mut self, events: Vec<Prepared>) -> Result<Vec<Received>, ReceiveError> {
+        let mut change = self.change().await?.ok_or(ReceiveError::UnknownRoom)?;
+        let verdicts = change.take_in(events).await?;
+        if !change.is_empty() {
+            let (memory, _) = change.commit().await?;
+            self.memory = Some(memory);
+        }
+        Ok(verdicts)
+    }
+}
+
+/// Why a group is to be tried again, with those of it that are not answered yet.
+enum Failed {
+    Overtaken(Vec<SendRequest>),
+    StaleMemory(Vec<SendRequest>),
+}
+
+fn refuse(group: Vec<SendRequest>, error: impl Fn() -> SendError) {
+    for request in group {
+        drop(request.reply.send(Err(error())));
+    }
+}
