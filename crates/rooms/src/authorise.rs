@@ -1,6 +1,6 @@
 //! Whether an own event may be sent: the rules of the room, and what is asked of local clients beyond them.
 
-use ruma::{EventId, state_res::events::power_levels::RoomPowerLevelsIntField as Field};
+use ruma::EventId;
 use storage::{
     ReadError,
     schema::rooms::{EventHeader, Membership},
@@ -12,7 +12,7 @@ use crate::{
     build::Built,
     change::{Change, StateSlice},
     outgoing::SendError,
-    power::Powers,
+    power::{Action, Powers},
 };
 
 impl Change {
@@ -66,7 +66,7 @@ fn is_never_redacted(target: &EventHeader) -> bool {
 fn may_redact_others(redaction: &Pdu, slice: &StateSlice) -> bool {
     let Some(create) = slice.pdu("m.room.create", "") else { return false };
     let levels = slice.pdu("m.room.power_levels", "");
-    Powers::new(&create, levels.as_ref()).may(redaction.sender(), Field::Redact)
+    Powers::new(&create, levels.as_ref()).may(redaction.sender(), Action::Redact)
 }
 
 fn is_joined(slice: &StateSlice, pdu: &Pdu) -> bool {

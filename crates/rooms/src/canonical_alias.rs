@@ -1,6 +1,6 @@
 //! What a local client may put into `m.room.canonical_alias`: only aliases that lead to the room (client-server API, "Room aliases").
 
-use ruma::{OwnedRoomAliasId, canonical_json::CanonicalJsonObject};
+use ruma::{OwnedRoomAliasId, canonical_json::{CanonicalJsonObject, CanonicalJsonValue}};
 use storage::{Text, schema::rooms::Aliases};
 
 use crate::{
@@ -32,8 +32,7 @@ pub(crate) async fn check(room: &Room, outgoing: &Outgoing) -> Result<(), SendEr
 pub(crate) fn named(content: &CanonicalJsonObject) -> Result<Vec<OwnedRoomAliasId>, SendError> {
     let mut texts = Vec::new();
     match content.get("alias") {
-        None => {}
-        Some(value) if value.is_null() => {}
+        None | Some(CanonicalJsonValue::Null) => {}
         Some(value) => texts.push(value.as_str().ok_or_else(|| SendError::bad("alias is not a string"))?),
     }
     if let Some(list) = content.get("alt_aliases") {

@@ -1,16 +1,43 @@
 //! Rooms: the event DAG, authorisation, state and its resolution.
+//!
+//! # The way of a send
+//!
+//! [`Room::send`] (`room.rs`) puts an [`Outgoing`] into the inbox of the room's worker (`worker.rs`), which makes one [`change`] of all that
+//! wait and commits it. For each event `append.rs` calls `build.rs` (prev events from the extremities, auth events by point look-ups),
+//! `authorise.rs` and `persist.rs` (rows); `commit.rs` writes the one batch, and after that wakes whom it concerns. Creation (`create.rs`) and
+//! what other servers send take the same `persist`.
 
 pub mod activity;
+mod append;
 pub mod auth;
+mod authorise;
+mod build;
+mod canonical_alias;
+mod change;
+mod commit;
+mod context;
+pub mod create;
+mod current;
 mod event_key;
 pub mod filter;
+mod load;
+pub mod membership;
+mod memory;
+pub mod outgoing;
 pub mod pdu;
 pub mod read;
+mod persist;
+pub mod power;
+mod registry;
 pub mod render;
 pub mod resolve;
+mod resolved;
+mod room;
+mod slots;
 pub mod state;
 pub mod sync;
 pub mod tokens;
+pub mod tree;
 mod varint;
 pub mod version;
 pub mod visibility;
@@ -19,6 +46,18 @@ pub use auth::AuthError;
 pub use event_key::event_key;
 pub use pdu::{Pdu, PduError};
 pub use read::{ReadRoomError, Reader, Reads};
+mod worker;
+
+pub use auth::AuthError;
+pub use context::Options;
+pub use create::{CreateError, CreateRoom, InitialState, Preset};
+pub use event_key::event_key;
+pub use membership::{Details, ForgetError};
+pub use memory::RoomInfo;
+pub use outgoing::{Outgoing, Rider, SendError, Sent, SlotUnchanged};
+pub use pdu::{Pdu, PduError};
+pub use registry::{RoomError, Rooms};
+pub use room::Room;
 pub use version::RoomVersion;
 
 #[cfg(test)]

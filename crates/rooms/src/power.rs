@@ -6,10 +6,38 @@ use ruma::{
     Int, OwnedUserId, UserId,
     events::{TimelineEventType, room::power_levels::UserPowerLevel},
     int,
-    state_res::events::{RoomCreateEvent, RoomPowerLevelsEvent, power_levels::RoomPowerLevelsIntField as Field},
+    state_res::events::{RoomCreateEvent, RoomPowerLevelsEvent},
 };
 
 use crate::{Pdu, RoomVersion};
+
+/// Actions that power levels govern under a name of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ban, and lift bans.
+    Ban,
+    /// Invite.
+    Invite,
+    /// Take others out.
+    Kick,
+    /// Redact what others sent.
+    Redact,
+}
+
+impl Action {
+    fn key(self) -> &'static str {
+        match self {
+            Self::Ban => "ban",
+            Self::Invite => "invite",
+            Self::Kick => "kick",
+            Self::Redact => "redact",
+        }
+    }
+
+    fn default(self) -> Int {
+        if self == Self::Invite { int!(0) } else { int!(50) }
+    }
+}
 
 /// The power levels of a room at some state.
 #[derive(Debug)]
@@ -41,10 +69,17 @@ impl Powers {
         UserPowerLevel::Int(level)
     }
 
-    /// What an action such as `invite` or `redact` needs.
-    pub fn needed(&self, field: Field) -> UserPowerLevel {
-        let level = self.levels.as_ref().map(|levels| levels.get_as_int_or_default(field, self.version.authorization()));
-        UserPowerLevel::Int(level.and_then(Result::ok).unwrap_or_else(|| field.default_value()))
+    /// What an action needs.
+    pub fn needed(&self, action: Action) -> UserPowerLevel {
+        let level = self.levels.as_ref().and_then(|levels| {
+            let content: serde_json::Value = levels.content_as().ok()?;
+            let level = content.get(action.key())?;
+            // Before version 10 levels may be strings.
+            let text = || level.as_str().filter(|_| !self.version.authorization().integer_power_levels);
+            level.as_i64().or_else(|| text()?.trim().parse().ok())
+        });
+        let level = level.and_then(|level| Int::try_from(level).ok());
+        UserPowerLevel::Int(level.unwrap_or_else(|| action.default()))
     }
 
     /// What sending an event of a type needs.
@@ -56,8 +91,8 @@ impl Powers {
         UserPowerLevel::Int(level.unwrap_or(default))
     }
 
-    /// Whether a user may do what a field of the power levels governs.
-    pub fn may(&self, user: &UserId, field: Field) -> bool {
-        self.of(user) >= self.needed(field)
+    /// Whether a user may do something.
+    pub fn may(&self, user: &UserId, action: Action) -> bool {
+        self.of(user) >= self.needed(action)
     }
 }

@@ -7,7 +7,7 @@ use ruma::{
 use storage::ReadError;
 
 use super::{CreateError, CreateRoom, InitialState, Preset, levels};
-use crate::{RoomVersion, membership::Members, outgoing::Outgoing, registry::Rooms};
+use crate::{RoomVersion, outgoing::Outgoing, registry::Rooms};
 
 impl Rooms {
     /// All events after the create event.
@@ -61,7 +61,7 @@ impl Rooms {
 }
 
 impl InitialState {
-    fn is(&self, event_type: &str) -> bool {
+    pub(super) fn is(&self, event_type: &str) -> bool {
         self.event_type == event_type && self.state_key.is_empty()
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ruma::{
     OwnedUserId, RoomId, UserId,
     canonical_json::CanonicalJsonObject,
-    state_res::events::{RoomCreateEvent, power_levels::RoomPowerLevelsIntField as Field},
+    state_res::events::RoomCreateEvent,
 };
 use serde::Deserialize;
 use storage::{
@@ -15,7 +15,7 @@ use storage::{
 
 use super::parse_user;
 use crate::{
-    current::Current, outgoing::SendError, power::Powers, registry::RoomError, room::Room,
+    current::Current, outgoing::SendError, power::{Action, Powers}, registry::RoomError, room::Room,
 };
 
 /// Rooms of one join rule that are looked at.
@@ -98,7 +98,7 @@ impl Room {
     }
 
     fn may_vouch(&self, powers: &Powers, user: &UserId) -> bool {
-        self.context().users.is_local(user) && powers.may(user, Field::Invite)
+        self.context().users.is_local(user) && powers.may(user, Action::Invite)
     }
 
     /// Somebody whom the power levels don't name: where everybody may invite.

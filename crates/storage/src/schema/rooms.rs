@@ -56,6 +56,10 @@ tables! {
     RoomServerSlots = 32, "room_server_slot", (RoomNid, Text, Slot) => ();
     /// The auth edges of state events, packed 256 event numbers to a page, by the page's number.
     AuthPages = 33, "auth_page", (RoomNid, u32) => Raw;
+    /// Redaction events whose target is not known yet, as in [`Redactions`].
+    PendingRedactions = 33, "pending_redaction", (RoomNid, [u8; 16], Rix) => ();
+    /// The rooms in this server's directory.
+    PublishedRooms = 34, "published_room", (RoomNid,) => ();
 }
 
 /// A room's name and version.
