@@ -1,6 +1,6 @@
 //! Whether an own event may be sent: the rules of the room, and what is asked of local clients beyond them.
 
-use ruma::EventId;
+use ruma::{EventId, canonical_json::CanonicalJsonObject, state_res::events::RoomCreateEvent};
 use storage::{
     ReadError,
     schema::rooms::{EventHeader, Membership},
@@ -19,6 +19,7 @@ impl Change {
     /// Judges a built event by the state before it.
     pub(crate) async fn authorise_own(&mut self, built: &Built) -> Result<(), SendError> {
         let pdu = &built.pdu;
+        check_content(pdu, &built.slice)?;
         if pdu.kind() != "m.room.member" && !is_joined(&built.slice, pdu) {
             return Err(SendError::NotInRoom);
         }
@@ -56,6 +57,23 @@ impl Change {
     pub(crate) async fn redaction_slice(&mut self, root: primitives::NodeId) -> Result<StateSlice, ReadError> {
         let keys = [("m.room.create", String::new()), ("m.room.power_levels", String::new())];
         self.state_events(root, &keys).await
+    }
+}
+
+/// What no local client may say, whatever its power: a second create event, and power levels of those who stand above them.
+fn check_content(pdu: &Pdu, slice: &StateSlice) -> Result<(), SendError> {
+    match pdu.kind() {
+        "m.room.create" => Err(SendError::bad("a room has one create event, its first")),
+        "m.room.power_levels" if pdu.version().privileges_creators() => {
+            let create = slice.pdu("m.room.create", "");
+            let creators = create.and_then(|create| RoomCreateEvent::new(create).creators(pdu.version().authorization()).ok());
+            let content: CanonicalJsonObject = pdu.content_as().map_err(|error| SendError::bad(error.to_string()))?;
+            let users = content.get("users").and_then(|users| users.as_object());
+            let named = users.and_then(|users| creators?.into_iter().find(|creator| users.contains_key(creator.as_str())));
+            let bad = |user| SendError::bad(format!("{user} is a creator and can't have a power level"));
+            named.map_or(Ok(()), |user| Err(bad(user)))
+        }
+        _ => Ok(()),
     }
 }
 

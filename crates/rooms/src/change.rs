@@ -39,6 +39,8 @@ pub(crate) struct Change {
     pub(crate) new_slot_keys: BTreeMap<Slot, SlotKey>,
     /// The children of events that are missing, as this change leaves them.
     pub(crate) new_missing: BTreeMap<OwnedEventId, Vec<Rix>>,
+    /// Pages of auth edges that are to be written.
+    pub(crate) changed_pages: BTreeSet<u32>,
     /// The rows that riders of this change write.
     pub(crate) ridden: HashSet<(TableId, Vec<u8>)>,
     pub(crate) room_log_rows: u16,
@@ -62,6 +64,7 @@ impl Change {
             new_slots: BTreeMap::new(),
             new_slot_keys: BTreeMap::new(),
             new_missing: BTreeMap::new(),
+            changed_pages: BTreeSet::new(),
             ridden: HashSet::new(),
             room_log_rows: 0,
             user_log_rows: 0,

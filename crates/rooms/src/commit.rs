@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use primitives::{StreamPosition, UserNid};
 use storage::{
-    Batch, CommitError,
-    schema::rooms::{Membership, RoomHeads, SlotKey},
+    Batch, CommitError, Raw,
+    schema::rooms::{AuthPages, Membership, RoomHeads, SlotKey},
 };
 
 use crate::{change::Change, memory::Memory};
@@ -44,6 +44,11 @@ impl Change {
     fn seal(&mut self) {
         self.trees.write(&mut self.batch);
         let memory = &mut self.memory;
+        for page in &self.changed_pages {
+            if let Some(edges) = memory.auth_pages.get(page) {
+                self.batch.put::<AuthPages>(&(memory.info.nid, *page), &Raw(edges.encode(*page)));
+            }
+        }
         memory.head.next_node = self.trees.next().0;
         let key = (memory.info.nid,);
         self.batch.assert_unchanged::<RoomHeads>(&key, memory.stored.as_ref());

@@ -28,6 +28,7 @@ pub mod pdu;
 pub mod read;
 mod persist;
 pub mod power;
+pub mod receive;
 mod registry;
 pub mod render;
 pub mod resolve;
@@ -56,9 +57,12 @@ pub use membership::{Details, ForgetError};
 pub use memory::RoomInfo;
 pub use outgoing::{Outgoing, Rider, SendError, Sent, SlotUnchanged};
 pub use pdu::{Pdu, PduError};
+pub use receive::{EventKeys, Incoming, ReceiveError, Received};
 pub use registry::{RoomError, Rooms};
 pub use room::Room;
 pub use version::RoomVersion;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;

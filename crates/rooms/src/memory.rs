@@ -12,10 +12,12 @@ use storage::{
     schema::rooms::{self, Membership, RoomHead, SlotKey},
 };
 
-use crate::{Pdu, RoomVersion, load};
+use crate::{Pdu, RoomVersion, load, resolve::AuthPage};
 
 /// Entries of a cache at which it is emptied before the next group.
 const CACHE_BOUND: usize = 20_000;
+/// Pages of auth edges at which they are dropped before the next group.
+const PAGES_BOUND: usize = 64;
 /// Rows that one page of a scan reads.
 const PAGE: usize = 1_000;
 
@@ -60,6 +62,8 @@ pub(crate) struct Memory {
     /// Events of the current state, and what is known not to be in it.
     pub(crate) state: HashMap<SlotKey, Option<StateEvent>>,
     pub(crate) slots: HashMap<SlotKey, Slot>,
+    /// Pages of auth edges.
+    pub(crate) auth_pages: HashMap<u32, Arc<AuthPage>>,
     /// The memberships of local users.
     pub(crate) local: OrdMap<UserNid, Membership>,
 }
@@ -75,6 +79,7 @@ impl Memory {
             tips: Vec::new(),
             state: HashMap::new(),
             slots: HashMap::new(),
+            auth_pages: HashMap::new(),
             local: OrdMap::new(),
         }
     }
@@ -97,14 +102,17 @@ impl Memory {
             local.extend(page.rows.into_iter().map(|((_, user), membership)| (user, membership)));
             rest = page.rest;
         }
-        let (state, slots) = (HashMap::new(), HashMap::new());
-        Ok(Some(Self { info, stored: Some(head.clone()), head, tips, state, slots, local }))
+        let empty = Self::new(RoomInfo::clone(&info));
+        Ok(Some(Self { info, stored: Some(head.clone()), head, tips, local, ..empty }))
     }
 
     /// Empties caches that have grown too large. Only between groups: within one they hold what the store doesn't yet.
     pub(crate) fn prune(&mut self) {
         if self.state.len() > CACHE_BOUND {
             self.state = HashMap::new();
+        }
+        if self.auth_pages.len() > PAGES_BOUND {
+            self.auth_pages = HashMap::new();
         }
         if self.slots.len() > CACHE_BOUND {
             self.slots = HashMap::new();

@@ -5,6 +5,8 @@ mod index;
 mod members;
 mod order;
 
+use std::sync::Arc;
+
 use primitives::{NodeId, Rank, Rix, Slot, StreamPosition};
 use ruma::OwnedEventId;
 use storage::{
@@ -16,7 +18,8 @@ use storage::{
 };
 
 use crate::{
-    Pdu, change::Change, event_key::event_key, load::StoredEvent, memory::StateEvent, state::Change as SlotEvent,
+    Pdu, change::Change, event_key::event_key, load::StoredEvent, memory::StateEvent,
+    resolve::AuthPage, state::Change as SlotEvent,
 };
 
 /// Changed slots that a row of the room's log lists; of more it says only that there are many.
@@ -64,7 +67,10 @@ impl Change {
         let root_after = self.root_after(&event, rix).await?;
         let header = header_of(&event, root_after);
         self.write_event(&event, &header, rix);
-        let stored = StoredEvent { position: StreamPosition::PENDING, header, pdu: event.pdu.clone() };
+        self.write_edges(&event, rix).await?;
+        let rejected = matches!(event.verdict, Verdict::Rejected(_));
+        let pdu = event.pdu.clone().with_rejected(rejected);
+        let stored = StoredEvent { position: StreamPosition::PENDING, header, pdu };
         self.events.insert(rix, stored);
         self.ids.insert(event.pdu.event_id().clone(), rix);
         self.close_gaps(&event, rix).await?;
@@ -101,6 +107,18 @@ impl Change {
         if event.local != EventLocal::default() {
             self.batch.put::<EventLocals>(&(room, rix), &event.local);
         }
+    }
+
+    /// Notes the auth edges of a state event where resolution looks for them.
+    async fn write_edges(&mut self, event: &Judged, rix: Rix) -> Result<(), ReadError> {
+        if event.pdu.state_key().is_some() {
+            let page = AuthPage::of(rix);
+            let mut edges = self.auth_page(page).await?;
+            Arc::make_mut(&mut edges).push(rix, &event.auth);
+            self.memory.auth_pages.insert(page, edges);
+            self.changed_pages.insert(page);
+        }
+        Ok(())
     }
 
     fn write_timeline(&mut self, event: &Judged, rix: Rix) {

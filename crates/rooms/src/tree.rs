@@ -1,6 +1,6 @@
 //! State trees over the store: loads the nodes that the pure functions of [`crate::state`] ask for, and asks again.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use primitives::{KeyedHash, NodeId, Rix, RoomNid, Slot};
 use quick_cache::sync::Cache;
@@ -29,7 +29,7 @@ pub struct StoredTrees {
 struct AtHand<'a> {
     trees: &'a StoredTrees,
     made: Option<&'a NewNodes>,
-    loaded: std::collections::HashMap<NodeId, Arc<Node>>,
+    loaded: HashMap<NodeId, Arc<Node>>,
 }
 
 impl NodeSource for AtHand<'_> {
@@ -59,7 +59,7 @@ impl StoredTrees {
         made: Option<&NewNodes>,
         mut operation: impl FnMut(&dyn NodeSource) -> Result<T, TreeError>,
     ) -> Result<T, ReadError> {
-        let mut source = AtHand { trees: self, made, loaded: std::collections::HashMap::new() };
+        let mut source = AtHand { trees: self, made, loaded: HashMap::new() };
         for _ in 0..MAX_ROUNDS {
             match operation(&source) {
                 Ok(done) => return Ok(done),
@@ -133,10 +133,32 @@ impl Trees {
         changes: &[Change],
         key: &KeyedHash,
     ) -> Result<NodeId, ReadError> {
+        self.change(|source, new| state::apply(&source, root, changes, key, new)).await
+    }
+
+    /// Runs a pure operation that makes nodes. It has to take its own new nodes into account: the source holds the stored ones only.
+    pub(crate) async fn change<T>(
+        &mut self,
+        mut operation: impl FnMut(&dyn NodeSource, &mut NewNodes) -> Result<T, TreeError>,
+    ) -> Result<T, ReadError> {
         let mut new = std::mem::replace(&mut self.new, NewNodes::new(NodeId(1)));
-        let applied = self.stored.run_with(None, |source| state::apply(&source, root, changes, key, &mut new)).await;
+        let done = self.stored.run_with(None, |source| operation(source, &mut new)).await;
         self.new = new;
-        applied
+        done
+    }
+
+    /// Nodes by their numbers, stored or new.
+    pub(crate) async fn nodes(&self, ids: &[NodeId]) -> Result<Vec<(NodeId, Arc<Node>)>, ReadError> {
+        let (mut found, mut missing) = (Vec::with_capacity(ids.len()), Vec::new());
+        let at_hand = AtHand { trees: &self.stored, made: Some(&self.new), loaded: HashMap::new() };
+        for id in ids {
+            match at_hand.node(*id) {
+                Some(node) => found.push((*id, node)),
+                None => missing.push(*id),
+            }
+        }
+        found.extend(self.stored.load(&missing).await?);
+        Ok(found)
     }
 
     /// Writes the new nodes.

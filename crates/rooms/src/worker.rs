@@ -15,6 +15,7 @@ use crate::{
     context::Context,
     memory::{Memory, RoomInfo},
     outgoing::{Outgoing, SendError, Sent},
+    receive::{Prepared, ReceiveError, Received},
     registry::Workers,
 };
 
@@ -31,12 +32,20 @@ const ATTEMPTS: usize = 2;
 pub(crate) enum Request {
     /// Make and send an event.
     Send(SendRequest),
+    /// Take in events that were made elsewhere.
+    Receive(ReceiveRequest),
 }
 
 /// An event to be made, and who waits for it.
 pub(crate) struct SendRequest {
     pub(crate) outgoing: Outgoing,
     pub(crate) reply: oneshot::Sender<Result<Sent, SendError>>,
+}
+
+/// Events made elsewhere, and who waits for the verdicts.
+pub(crate) struct ReceiveRequest {
+    pub(crate) events: Vec<Prepared>,
+    pub(crate) reply: oneshot::Sender<Result<Vec<Received>, ReceiveError>>,
 }
 
 /// A room's worker.
@@ -70,6 +79,7 @@ impl Worker {
                     let group = self.gather(first);
                     self.send_group(group).await;
                 }
+                Request::Receive(request) => self.receive(request).await,
             }
         }
     }
@@ -106,6 +116,10 @@ impl Worker {
         while group.len() < GROUP {
             match self.waiting.pop_front().or_else(|| self.inbox.try_recv().ok()) {
                 Some(Request::Send(request)) => group.push(request),
+                Some(other) => {
+                    self.waiting.push_front(other);
+                    break;
+                }
                 None => break,
             }
         }
@@ -209,6 +223,25 @@ impl Worker {
         tracing::error!(room_id = %self.info.room_id, %error, "a room could not be read");
         self.memory = None;
         refuse(group, || SendError::Unavailable);
+    }
+
+    async fn receive(&mut self, request: ReceiveRequest) {
+        let outcome = self.try_receive(request.events).await;
+        if let Err(error) = &outcome {
+            tracing::warn!(room_id = %self.info.room_id, %error, "received events could not be taken in");
+            self.memory = None;
+        }
+        drop(request.reply.send(outcome));
+    }
+
+    async fn try_receive(&mut self, events: Vec<Prepared>) -> Result<Vec<Received>, ReceiveError> {
+        let mut change = self.change().await?.ok_or(ReceiveError::UnknownRoom)?;
+        let verdicts = change.take_in(events).await?;
+        if !change.is_empty() {
+            let (memory, _) = change.commit().await?;
+            self.memory = Some(memory);
+        }
+        Ok(verdicts)
     }
 }
 

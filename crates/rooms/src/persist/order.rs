@@ -1,5 +1,7 @@
 //! The order of events: extremities, gaps, and what fills them.
 
+use std::collections::BTreeSet;
+
 use primitives::{NodeId, Rix};
 use storage::{
     ReadError, Text,
@@ -8,6 +10,9 @@ use storage::{
 
 use super::Judged;
 use crate::{change::Change, memory::Tip};
+
+/// Events that one event may follow across others that were not accepted: a bound on work for strangers.
+const MAX_FOLLOWED: usize = 1_000;
 
 impl Change {
     /// Makes an accepted event an extremity in the place of those that it follows. Answers whether it became one: an event whose accepted
@@ -19,15 +24,35 @@ impl Change {
         root_after: NodeId,
     ) -> Result<bool, ReadError> {
         let has_child = self.has_accepted_child(event).await?;
+        let followed = self.followed_by(event).await?;
         let memory = &mut self.memory;
         let before = memory.tips.len();
-        memory.tips.retain(|tip| !event.prev.contains(&tip.rix));
+        memory.tips.retain(|tip| !followed.contains(&tip.rix));
         if !has_child {
             memory.tips.push(Tip { rix, rank: event.rank, root_after, pdu: event.pdu.clone() });
         }
         memory.head.extremities = memory.tips.iter().map(|tip| tip.rix).collect();
         memory.head.depth = memory.tips.iter().map(|tip| tip.pdu.depth()).max().unwrap_or(0);
         Ok(!has_child || before != memory.tips.len())
+    }
+
+    /// The events that an event follows: its previous events, and across those of them that were not accepted, theirs.
+    async fn followed_by(&self, event: &Judged) -> Result<BTreeSet<Rix>, ReadError> {
+        let mut followed = BTreeSet::new();
+        let mut open = event.prev.clone();
+        while let Some(rix) = open.pop() {
+            if followed.len() < MAX_FOLLOWED && followed.insert(rix) && !self.is_tip(rix) {
+                let header = self.header(rix).await?;
+                if header.verdict != Verdict::Accepted {
+                    open.extend(header.prev);
+                }
+            }
+        }
+        Ok(followed)
+    }
+
+    fn is_tip(&self, rix: Rix) -> bool {
+        self.memory.tips.iter().any(|tip| tip.rix == rix)
     }
 
     async fn has_accepted_child(&self, event: &Judged) -> Result<bool, ReadError> {

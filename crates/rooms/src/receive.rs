@@ -1,0 +1,156 @@
+//! Taking in events that were made elsewhere: the one way for everything that isn't our own (server-server API, "Checks performed on receipt
+//! of a PDU").
+//!
+//! Here, outside the worker, events are parsed and their hashes and signatures checked; keys come from whoever can fetch them. The worker then
+//! judges what passes ([`judge`]) and stores it with its verdict.
+
+mod judge;
+
+use std::future::Future;
+
+use primitives::UnixMillis;
+use ruma::{
+    OwnedEventId, ServerName,
+    serde::Base64,
+    signatures::PublicKeyMap,
+};
+use storage::{CommitError, ReadError, schema::rooms::Verdict};
+use tokio::sync::oneshot;
+
+use crate::{
+    Pdu,
+    pdu::RequiredSignature,
+    room::Room,
+    worker::{ReceiveRequest, Request},
+};
+
+/// Events that go to a worker at once.
+const AT_ONCE: usize = 50;
+
+/// Where the keys of other servers come from. May ask the network.
+pub trait EventKeys: Send + Sync {
+    /// The keys that are wanted, as far as they can be had, valid at a time.
+    fn keys(&self, wanted: &[RequiredSignature], at: UnixMillis) -> impl Future<Output = PublicKeyMap> + Send;
+}
+
+/// A fixed set of keys.
+impl EventKeys for PublicKeyMap {
+    async fn keys(&self, _: &[RequiredSignature], _: UnixMillis) -> PublicKeyMap {
+        self.clone()
+    }
+}
+
+/// An event as another server sent it.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// Its JSON.
+    pub json: Vec<u8>,
+    /// It is wanted for its place in auth chains or state only.
+    pub outlier: bool,
+    /// The state before it, as the sending server says; looked at only if previous events are missing.
+    pub state_before: Option<Vec<OwnedEventId>>,
+}
+
+impl Incoming {
+    /// An event that arrived live.
+    pub fn new(json: impl Into<Vec<u8>>) -> Self {
+        Self { json: json.into(), outlier: false, state_before: None }
+    }
+}
+
+/// What became of a received event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// It is stored, now or already, with this verdict.
+    Stored(OwnedEventId, Verdict),
+    /// These events are needed first: auth events, previous events or events of the state before. Nothing is stored.
+    Missing(OwnedEventId, Vec<OwnedEventId>),
+    /// It is no event of this room, or not properly signed. Nothing is stored.
+    Invalid(String),
+}
+
+/// Why nothing was taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// The room is not known here, or is being purged.
+    #[error("the room is not known here")]
+    UnknownRoom,
+    /// The store can't take events now.
+    #[error("the room cannot be written to at the moment")]
+    Unavailable,
+    /// The store could not be read.
+    #[error(transparent)]
+    Storage(#[from] ReadError),
+}
+
+impl From<CommitError> for ReceiveError {
+    fn from(_: CommitError) -> Self {
+        Self::Unavailable
+    }
+}
+
+/// An event whose form, hash and signatures are good.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) pdu: Pdu,
+    pub(crate) outlier: bool,
+    pub(crate) state_before: Option<Vec<OwnedEventId>>,
+}
+
+impl Room {
+    /// Takes in events of this room, in any order. Answers for each, in the order given, what became of it.
+    pub async fn receive(&self, events: Vec<Incoming>, keys: &impl EventKeys) -> Result<Vec<Received>, ReceiveError> {
+        let mut received = Vec::with_capacity(events.len());
+        let mut events = events.into_iter();
+        while events.len() > 0 {
+            let (mut answers, mut prepared, mut places) = (Vec::new(), Vec::new(), Vec::new());
+            for event in events.by_ref().take(AT_ONCE) {
+                match self.prepare(event, keys).await {
+                    Ok(event) => {
+                        places.push(answers.len());
+                        answers.push(None);
+                        prepared.push(event);
+                    }
+                    Err(reason) => answers.push(Some(Received::Invalid(reason))),
+                }
+            }
+            for (place, verdict) in places.into_iter().zip(self.submit(prepared).await?) {
+                answers[place] = Some(verdict);
+            }
+            received.extend(answers.into_iter().flatten());
+        }
+        Ok(received)
+    }
+
+    async fn submit(&self, events: Vec<Prepared>) -> Result<Vec<Received>, ReceiveError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Receive(ReceiveRequest { events, reply });
+        self.rooms().ask(self.info(), request).await.map_err(|_| ReceiveError::Unavailable)?;
+        answer.await.unwrap_or(Err(ReceiveError::Unavailable))
+    }
+
+    /// Checks form, room, hash and signatures. An event whose content doesn't fit its hash counts as its redacted form.
+    async fn prepare(&self, event: Incoming, keys: &impl EventKeys) -> Result<Prepared, String> {
+        let pdu = Pdu::parse(self.version(), &event.json).map_err(|error| error.to_string())?;
+        if pdu.room_id() != self.id() {
+            return Err("the event is of another room".to_owned());
+        }
+        self.check_signatures(&pdu, keys).await?;
+        let pdu = if pdu.content_hash_matches() { pdu } else { pdu.redacted().map_err(|error| error.to_string())? };
+        Ok(Prepared { pdu, outlier: event.outlier, state_before: event.state_before })
+    }
+
+    async fn check_signatures(&self, pdu: &Pdu, keys: &impl EventKeys) -> Result<(), String> {
+        let required = pdu.required_signatures().map_err(|error| error.to_string())?;
+        let own_name: &ServerName = &self.context().options.server_name;
+        let (own, others): (Vec<_>, Vec<_>) = required.into_iter().partition(|one| one.server == own_name);
+        let mut known =
+            if others.is_empty() { PublicKeyMap::new() } else { keys.keys(&others, pdu.origin_server_ts()).await };
+        if !own.is_empty() {
+            let key = &self.context().key;
+            let public = Base64::new(key.public().to_vec());
+            known.entry(own_name.to_string()).or_default().insert(key.id().to_string(), public);
+        }
+        pdu.verify_signatures(&known).map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,206 @@
+//! The worker's part: what is missing, where the event stands, and the verdict by its auth events, the state before it, and the current state.
+
+use primitives::{NodeId, Rank, Rix};
+use ruma::OwnedEventId;
+use storage::{
+    ReadError,
+    schema::rooms::{EventIds, EventKind, EventLocal, SlotKey, Verdict},
+};
+
+use super::{Prepared, Received};
+use crate::{
+    AuthError, Pdu,
+    auth::{authorise, check_auth_events, lookup_types_for},
+    change::Change,
+    event_key::event_key,
+    load::StoredEvent,
+    persist::Judged,
+    state,
+};
+
+/// Where a received event stands.
+struct Place {
+    rank: Rank,
+    root_before: NodeId,
+    prev: Vec<Rix>,
+    missing_prev: Vec<OwnedEventId>,
+}
+
+impl Change {
+    /// Takes events in, in whatever order they need. Answers in the order given.
+    pub(crate) async fn take_in(&mut self, events: Vec<Prepared>) -> Result<Vec<Received>, ReadError> {
+        let mut answers: Vec<Option<Received>> = events.iter().map(|_| None).collect();
+        loop {
+            let mut progress = false;
+            for (event, answer) in events.iter().zip(&mut answers) {
+                if matches!(answer, Some(Received::Stored(..))) {
+                    continue;
+                }
+                let received = self.take_one(event).await?;
+                progress |= matches!(received, Received::Stored(..));
+                *answer = Some(received);
+            }
+            let waits = answers.iter().any(|answer| matches!(answer, Some(Received::Missing(..))));
+            if !progress || !waits {
+                return Ok(answers.into_iter().flatten().collect());
+            }
+        }
+    }
+
+    async fn take_one(&mut self, event: &Prepared) -> Result<Received, ReadError> {
+        let id = event.pdu.event_id().clone();
+        if let Some(rix) = self.find(&id).await? {
+            return Ok(Received::Stored(id, self.header(rix).await?.verdict));
+        }
+        let auth = match self.auth_events_of(&event.pdu).await? {
+            Ok(auth) => auth,
+            Err(missing) => return Ok(Received::Missing(id, missing)),
+        };
+        let place = if event.outlier {
+            Place { rank: Rank::default(), root_before: state::EMPTY, prev: Vec::new(), missing_prev: Vec::new() }
+        } else {
+            match self.place_of(event).await? {
+                Ok(place) => place,
+                Err(missing) => return Ok(Received::Missing(id, missing)),
+            }
+        };
+        let verdict = self.judge(event, &auth, &place).await?;
+        let mut rixes: Vec<_> = auth.iter().flatten().map(|(rix, _)| *rix).collect();
+        rixes.sort_unstable();
+        self.persist(Judged {
+            pdu: event.pdu.clone(),
+            kind: if event.outlier { EventKind::Outlier } else { EventKind::Timeline },
+            verdict: verdict.clone(),
+            rank: place.rank,
+            root_before: place.root_before,
+            auth: rixes,
+            prev: place.prev,
+            missing_prev: place.missing_prev,
+            local: EventLocal::default(),
+            relay: false,
+        })
+        .await?;
+        Ok(Received::Stored(id, verdict))
+    }
+
+    /// The auth events of an event; `None` in the place of one that belongs to another room. Or the ids of those that are not here.
+    #[expect(clippy::type_complexity, reason = "a list of what was found, or of what was not")]
+    async fn auth_events_of(
+        &mut self,
+        pdu: &Pdu,
+    ) -> Result<Result<Vec<Option<(Rix, StoredEvent)>>, Vec<OwnedEventId>>, ReadError> {
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for id in pdu.auth_events() {
+            match self.find(id).await? {
+                Some(rix) => found.push(Some((rix, self.event(rix).await?))),
+                None if self.view.get::<EventIds>(&(event_key(id),)).await?.is_some() => found.push(None),
+                None => missing.push(id.clone()),
+            }
+        }
+        Ok(if missing.is_empty() { Ok(found) } else { Err(missing) })
+    }
+
+    /// Where an event stands among those stored, or which events are needed to say so.
+    async fn place_of(&mut self, event: &Prepared) -> Result<Result<Place, Vec<OwnedEventId>>, ReadError> {
+        let (mut prev, mut missing_prev, mut roots, mut rank) = (Vec::new(), Vec::new(), Vec::new(), None);
+        for id in event.pdu.prev_events() {
+            let Some(rix) = self.find(id).await? else {
+                missing_prev.push(id.clone());
+                continue;
+            };
+            let header = self.header(rix).await?;
+            if header.kind == EventKind::Outlier {
+                missing_prev.push(id.clone());
+                continue;
+            }
+            prev.push(rix);
+            roots.push(header.root_after);
+            rank = rank.max(Some(header.rank));
+        }
+        if !missing_prev.is_empty() {
+            let Some(state) = &event.state_before else { return Ok(Err(missing_prev)) };
+            match self.given_state(state).await? {
+                Ok(root) => roots.push(root),
+                Err(missing) => return Ok(Err(missing)),
+            }
+            rank = Some(Rank(self.memory.head.max_rank.0 + Rank::GAP - 1));
+        }
+        let root_before = self.resolved(&roots).await?;
+        let rank = rank.map_or(Rank::FIRST, Rank::next);
+        Ok(Ok(Place { rank, root_before, prev, missing_prev }))
+    }
+
+    /// The state that consists of these events, or those of them that are not here.
+    async fn given_state(&mut self, ids: &[OwnedEventId]) -> Result<Result<NodeId, Vec<OwnedEventId>>, ReadError> {
+        let (mut changes, mut missing) = (Vec::new(), Vec::new());
+        for id in ids {
+            let Some(rix) = self.find(id).await? else {
+                missing.push(id.clone());
+                continue;
+            };
+            let header = self.header(rix).await?;
+            if let (Some(state_key), false) = (header.state_key, matches!(header.verdict, Verdict::Rejected(_))) {
+                let slot = self.slot(&SlotKey { event_type: header.event_type, state_key }).await?;
+                changes.push(state::Change { slot, rix, membership: header.membership });
+            }
+        }
+        if !missing.is_empty() {
+            return Ok(Err(missing));
+        }
+        let key = self.context.storage.hash();
+        Ok(Ok(self.trees.apply(state::EMPTY, &changes, &key).await?))
+    }
+
+    async fn judge(
+        &mut self,
+        event: &Prepared,
+        auth: &[Option<(Rix, StoredEvent)>],
+        place: &Place,
+    ) -> Result<Verdict, ReadError> {
+        let pdu = &event.pdu;
+        if auth.iter().any(Option::is_none) {
+            return Ok(Verdict::Rejected("an auth event is of another room".to_owned()));
+        }
+        if pdu.kind() == "m.room.create" || (pdu.prev_events().is_empty() && !event.outlier) {
+            return Ok(Verdict::Rejected("the room has begun already".to_owned()));
+        }
+        let auth: Vec<_> = auth.iter().flatten().map(|(_, event)| event.pdu.clone()).collect();
+        if let Err(error) = self.judge_by_auth_events(pdu, &auth).await? {
+            return Ok(Verdict::Rejected(format!("by its auth events: {error}")));
+        }
+        if event.outlier {
+            return Ok(Verdict::Accepted);
+        }
+        if let Err(error) = self.judge_by_state(pdu, place.root_before).await? {
+            return Ok(Verdict::Rejected(format!("by the state before it: {error}")));
+        }
+        let current = self.memory.head.root;
+        if current != place.root_before
+            && let Err(error) = self.judge_by_state(pdu, current).await?
+        {
+            return Ok(Verdict::SoftFailed(format!("by the current state: {error}")));
+        }
+        Ok(Verdict::Accepted)
+    }
+
+    async fn judge_by_auth_events(&mut self, pdu: &Pdu, auth: &[Pdu]) -> Result<Result<(), AuthError>, ReadError> {
+        let mut known = auth.to_vec();
+        if let Some(create) = pdu.create_event_id()
+            && let Some(rix) = self.find(&create).await?
+        {
+            known.push(self.event(rix).await?.pdu);
+        }
+        let by_id = |id: &ruma::EventId| known.iter().find(|event| event.event_id() == id).cloned();
+        let by_key = |kind: &str, key: &str| known.iter().find(|event| event.is_state(kind, key)).cloned();
+        Ok(check_auth_events(pdu, by_id).and_then(|()| authorise(pdu, by_key)))
+    }
+
+    async fn judge_by_state(&mut self, pdu: &Pdu, root: NodeId) -> Result<Result<(), AuthError>, ReadError> {
+        let keys = match lookup_types_for(pdu) {
+            Ok(keys) => keys,
+            Err(error) => return Ok(Err(error)),
+        };
+        let slice = self.state_events(root, &keys).await?;
+        Ok(authorise(pdu, |kind, key| slice.pdu(kind, key)))
+    }
+}
