@@ -66,10 +66,12 @@ fn check_content(pdu: &Pdu, slice: &StateSlice) -> Result<(), SendError> {
         "m.room.create" => Err(SendError::bad("a room has one create event, its first")),
         "m.room.power_levels" if pdu.version().privileges_creators() => {
             let create = slice.pdu("m.room.create", "");
-            let creators = create.and_then(|create| RoomCreateEvent::new(create).creators(pdu.version().authorization()).ok());
+            let creators =
+                create.and_then(|create| RoomCreateEvent::new(create).creators(pdu.version().authorization()).ok());
             let content: CanonicalJsonObject = pdu.content_as().map_err(|error| SendError::bad(error.to_string()))?;
             let users = content.get("users").and_then(|users| users.as_object());
-            let named = users.and_then(|users| creators?.into_iter().find(|creator| users.contains_key(creator.as_str())));
+            let named =
+                users.and_then(|users| creators?.into_iter().find(|creator| users.contains_key(creator.as_str())));
             let bad = |user| SendError::bad(format!("{user} is a creator and can't have a power level"));
             named.map_or(Ok(()), |user| Err(bad(user)))
         }

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use primitives::{NodeId, Rank, Rix};
 use ruma::{OwnedEventId, canonical_json::CanonicalJsonObject, events::TimelineEventType};
 use serde_json::value::to_raw_value;
-use storage::{ReadError, schema::rooms::{EventKind, Verdict}};
+use storage::{
+    ReadError,
+    schema::rooms::{EventKind, Verdict},
+};
 
 use crate::{
     Pdu, RoomVersion,

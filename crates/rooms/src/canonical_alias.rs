@@ -1,6 +1,9 @@
 //! What a local client may put into `m.room.canonical_alias`: only aliases that lead to the room (client-server API, "Room aliases").
 
-use ruma::{OwnedRoomAliasId, canonical_json::{CanonicalJsonObject, CanonicalJsonValue}};
+use ruma::{
+    OwnedRoomAliasId,
+    canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
+};
 use storage::{Text, schema::rooms::Aliases};
 
 use crate::{

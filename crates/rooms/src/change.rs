@@ -52,7 +52,8 @@ pub(crate) struct Change {
 impl Change {
     /// A change that has nothing in it yet.
     pub(crate) fn new(context: Arc<Context>, view: View, memory: Memory) -> Self {
-        let trees = Trees::new(view.clone(), memory.info.nid, Arc::clone(&context.nodes), NodeId(memory.head.next_node));
+        let trees =
+            Trees::new(view.clone(), memory.info.nid, Arc::clone(&context.nodes), NodeId(memory.head.next_node));
         Self {
             context,
             view,
@@ -129,11 +130,7 @@ impl Change {
     }
 
     /// The event that the current state holds under a type and state key.
-    pub(crate) async fn current(
-        &mut self,
-        event_type: &str,
-        state_key: &str,
-    ) -> Result<Option<StateEvent>, ReadError> {
+    pub(crate) async fn current(&mut self, event_type: &str, state_key: &str) -> Result<Option<StateEvent>, ReadError> {
         self.state_event(self.memory.head.root, event_type, state_key).await
     }
 

@@ -5,7 +5,6 @@ mod levels;
 
 use std::sync::Arc;
 
-
 use ruma::{OwnedRoomAliasId, OwnedRoomId, OwnedUserId, canonical_json::CanonicalJsonObject};
 use storage::{
     CommitError, ReadError, Text,
@@ -177,7 +176,8 @@ impl Rooms {
         let create = self.create_event(&request, version)?;
         let nid = self.new_number().await.map_err(|_| CreateError::Unavailable)?;
         let info = RoomInfo { nid, room_id: create.room_id().to_owned(), version };
-        let mut change = Change::new(Arc::clone(self.context()), self.context().storage.view(), Memory::new(info.clone()));
+        let mut change =
+            Change::new(Arc::clone(self.context()), self.context().storage.view(), Memory::new(info.clone()));
         change.batch.assert_absent::<RoomIds>(&(Text::new(info.room_id.as_str()),));
         let alias_assert = alias.as_ref().map(|alias| write_alias(&mut change, alias, &request));
         write_room(&mut change, &info, request.published);
@@ -191,8 +191,7 @@ impl Rooms {
                 Ok(info.room_id)
             }
             Err(CommitError::Conflict(index)) if Some(index) == alias_assert => Err(CreateError::AliasInUse),
-            Err(CommitError::TooLarge(bytes)) => Err(CreateError::TooLarge(format!("{bytes} bytes of events at once"))),
-            Err(CommitError::Conflict(_) | CommitError::Failed(_)) => Err(CreateError::Unavailable),
+            Err(error) => Err(SendError::from(error).into()),
         }
     }
 
@@ -273,4 +272,3 @@ fn write_alias(change: &mut Change, alias: &OwnedRoomAliasId, request: &CreateRo
     change.batch.put::<RoomAliases>(&(Text(room_id), Text::new(alias.as_str())), &());
     assert
 }
-

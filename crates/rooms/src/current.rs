@@ -9,7 +9,15 @@ use storage::{
     schema::rooms::{Membership, RoomHeads, SlotKey},
 };
 
-use crate::{Pdu, context::Context, load::{self, StoredEvent}, memory::RoomInfo, power::Powers, slots, tree::StoredTrees};
+use crate::{
+    Pdu,
+    context::Context,
+    load::{self, StoredEvent},
+    memory::RoomInfo,
+    power::Powers,
+    slots,
+    tree::StoredTrees,
+};
 
 /// The current state of a room as one view shows it.
 pub(crate) struct Current<'a> {

@@ -125,7 +125,8 @@ impl Room {
     async fn check_join_limits(&self, user: &UserId) -> Result<(), SendError> {
         let limits = self.context().users.limits();
         if let Some(nid) = self.context().user_nid(user).await? {
-            let checked = limits.check(Limit::JoinsLocal(nid)).and_then(|()| limits.check(Limit::JoinsOfRoom(self.id())));
+            let checked =
+                limits.check(Limit::JoinsLocal(nid)).and_then(|()| limits.check(Limit::JoinsOfRoom(self.id())));
             checked.map_err(|exceeded| SendError::LimitExceeded { retry_after: exceeded.retry_after })?;
         }
         Ok(())

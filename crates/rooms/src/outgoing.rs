@@ -174,7 +174,9 @@ impl SendError {
 impl From<CommitError> for SendError {
     fn from(error: CommitError) -> Self {
         match error {
-            CommitError::TooLarge(bytes) => Self::TooLarge { reason: format!("{bytes} bytes to be written at once") },
+            CommitError::TooLarge(_) | CommitError::ValueTooLarge { .. } => {
+                Self::TooLarge { reason: error.to_string() }
+            }
             CommitError::Conflict(_) | CommitError::Failed(_) => Self::Unavailable,
         }
     }

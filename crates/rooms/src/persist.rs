@@ -12,14 +12,14 @@ use ruma::OwnedEventId;
 use storage::{
     Positioned, Raw, ReadError,
     schema::rooms::{
-        EventHeader, EventHeaders, EventIds, EventJson, EventKind, EventLocal, EventLocals, EventPlace,
-        RoomLog, RoomLogEntry, SlotKey, Timeline, Verdict,
+        EventHeader, EventHeaders, EventIds, EventJson, EventKind, EventLocal, EventLocals, EventPlace, RoomLog,
+        RoomLogEntry, SlotKey, Timeline, Verdict,
     },
 };
 
 use crate::{
-    Pdu, change::Change, event_key::event_key, load::StoredEvent, memory::StateEvent,
-    resolve::AuthPage, state::Change as SlotEvent,
+    Pdu, change::Change, event_key::event_key, load::StoredEvent, memory::StateEvent, resolve::AuthPage,
+    state::Change as SlotEvent,
 };
 
 /// Changed slots that a row of the room's log lists; of more it says only that there are many.
@@ -210,4 +210,3 @@ fn header_of(event: &Judged, root_after: NodeId) -> EventHeader {
         prev: event.prev.clone(),
     }
 }
-

@@ -86,7 +86,8 @@ impl Powers {
     pub fn needed_to_send(&self, event_type: &str, state_key: Option<&str>) -> UserPowerLevel {
         let event_type = TimelineEventType::from(event_type);
         let rules = self.version.authorization();
-        let level = self.levels.as_ref().and_then(|levels| levels.event_power_level(&event_type, state_key, rules).ok());
+        let level =
+            self.levels.as_ref().and_then(|levels| levels.event_power_level(&event_type, state_key, rules).ok());
         let default: Int = if state_key.is_some() && self.levels.is_some() { int!(50) } else { int!(0) };
         UserPowerLevel::Int(level.unwrap_or(default))
     }

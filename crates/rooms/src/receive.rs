@@ -9,11 +9,7 @@ mod judge;
 use std::future::Future;
 
 use primitives::UnixMillis;
-use ruma::{
-    OwnedEventId, ServerName,
-    serde::Base64,
-    signatures::PublicKeyMap,
-};
+use ruma::{OwnedEventId, ServerName, serde::Base64, signatures::PublicKeyMap};
 use storage::{CommitError, ReadError, schema::rooms::Verdict};
 use tokio::sync::oneshot;
 

@@ -71,8 +71,7 @@ impl Rooms {
         let nodes: NodeCache = Cache::new(options.cached_nodes.max(1));
         let known = Cache::new(options.cached_rooms.max(1));
         let activity = Arc::new(RoomActivity::default());
-        let context =
-            Context { storage, users, clock, random, key, options, activity, nodes: Arc::new(nodes) };
+        let context = Context { storage, users, clock, random, key, options, activity, nodes: Arc::new(nodes) };
         let context = Arc::new(context);
         let workers = Arc::new(Workers::default());
         Self(Arc::new(Inner { context, workers, known, numbers: tokio::sync::Mutex::new(0..0) }))

@@ -99,7 +99,8 @@ impl Change {
             Some(_) => self.view.get::<AuthPages>(&(self.memory.info.nid, page)).await?,
             None => None,
         };
-        let decode = |bytes: &[u8]| AuthPage::decode(page, bytes).map_err(|error| corrupt::<AuthPages>(error.to_string()));
+        let decode =
+            |bytes: &[u8]| AuthPage::decode(page, bytes).map_err(|error| corrupt::<AuthPages>(error.to_string()));
         let edges = row.map(|row| decode(&row.0)).transpose()?.unwrap_or_default();
         let edges = Arc::new(edges);
         self.memory.auth_pages.insert(page, Arc::clone(&edges));

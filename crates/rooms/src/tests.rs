@@ -17,10 +17,7 @@ use serde_json::Value;
 use storage::Storage;
 use users::{Authority, NewAccount, NewSession, Users};
 
-use crate::{
-    CreateRoom, Options, Outgoing, Pdu, Room, Rooms, SendError, Sent,
-    current::Current,
-};
+use crate::{CreateRoom, Options, Outgoing, Pdu, Room, Rooms, SendError, Sent, current::Current};
 
 /// A server of two local users, `@alice:x` and `@bob:x`, whose rates are not limited.
 pub(crate) struct Server {
@@ -71,11 +68,7 @@ impl Server {
 
     /// A public room of that version, made by Alice.
     pub(crate) async fn public(&self, version: &str) -> Room {
-        let request = CreateRoom {
-            version: Some(version.to_owned()),
-            published: true,
-            ..CreateRoom::new(user(ALICE))
-        };
+        let request = CreateRoom { version: Some(version.to_owned()), published: true, ..CreateRoom::new(user(ALICE)) };
         let id = self.rooms.create(request).await.expect("creates");
         self.rooms.room(&id).await.expect("known")
     }

@@ -34,7 +34,9 @@ struct AtHand<'a> {
 
 impl NodeSource for AtHand<'_> {
     fn node(&self, id: NodeId) -> Option<Arc<Node>> {
-        let made = || self.made.and_then(|made| made.nodes().iter().find(|(made, _)| *made == id).map(|(_, node)| node.clone()));
+        let made = || {
+            self.made.and_then(|made| made.nodes().iter().find(|(made, _)| *made == id).map(|(_, node)| node.clone()))
+        };
         let loaded = self.loaded.get(&id).cloned().or_else(|| self.trees.cache.get(&(self.trees.room, id)));
         loaded.or_else(made)
     }
@@ -47,10 +49,7 @@ impl StoredTrees {
     }
 
     /// Runs a pure operation on trees, loading what it misses until it misses nothing.
-    pub async fn run<T>(
-        &self,
-        operation: impl FnMut(&dyn NodeSource) -> Result<T, TreeError>,
-    ) -> Result<T, ReadError> {
+    pub async fn run<T>(&self, operation: impl FnMut(&dyn NodeSource) -> Result<T, TreeError>) -> Result<T, ReadError> {
         self.run_with(None, operation).await
     }
 

@@ -3,7 +3,10 @@
 //! Sends that wait while a commit is under way become one group and one batch. Where a rider of one of them is overtaken, they are done
 //! again one by one, so that only the one concerned fails.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
+
+use primitives::StreamPosition;
+use ruma::OwnedEventId;
 
 use storage::{CommitError, ReadError};
 use tokio::sync::{mpsc, oneshot};
@@ -146,63 +149,87 @@ impl Worker {
     }
 
     async fn try_group(&mut self, group: Vec<SendRequest>) -> Result<(), Failed> {
-        let mut change = match self.change().await {
+        let change = match self.change().await {
             Ok(Some(change)) => change,
-            Ok(None) => return Ok(refuse(group, || SendError::UnknownRoom)),
-            Err(error) => return Ok(self.give_up(group, &error)),
+            Ok(None) => {
+                refuse(group, || SendError::UnknownRoom);
+                return Ok(());
+            }
+            Err(error) => {
+                self.give_up(group, &error);
+                return Ok(());
+            }
         };
-        let mut done = Vec::with_capacity(group.len());
-        let mut requests = group.into_iter();
-        while let Some(request) = requests.next() {
-            match change.append(&request.outgoing).await {
-                Ok(Appended::Done { event_id, position, asserts }) => done.push((request, event_id, position, asserts)),
-                Ok(Appended::Overlaps) => {
-                    let rest = requests.by_ref().map(Request::Send);
-                    let rest: Vec<_> = std::iter::once(Request::Send(request)).chain(rest).collect();
-                    rest.into_iter().rev().for_each(|request| self.waiting.push_front(request));
-                }
-                Err(SendError::Storage(error)) => {
-                    // The change may be half done: nothing of it is written.
-                    let all = done.into_iter().map(|done| done.0).chain([request]).chain(requests);
-                    return Ok(self.give_up(all.collect(), &error));
-                }
-                Err(error) => drop(request.reply.send(Err(error))),
-            }
-        }
-        if change.is_empty() {
-            for (request, event_id, position, _) in done {
-                drop(request.reply.send(Ok(Sent { event_id, position })));
-            }
-            return Ok(());
-        }
-        match change.commit().await {
-            Ok((memory, position)) => {
-                self.memory = Some(memory);
-                for (request, event_id, _, _) in done {
-                    // Whoever asked may be gone; the event is sent all the same.
-                    drop(request.reply.send(Ok(Sent { event_id, position })));
+        match self.fill(change, group).await {
+            Some((change, done)) if change.is_empty() => {
+                for done in done {
+                    let position = done.position;
+                    done.answer(position);
                 }
                 Ok(())
             }
-            Err(CommitError::Conflict(index)) => {
-                let rider = done.iter().any(|(_, _, _, asserts)| asserts.contains(&index));
-                let group = done.into_iter().map(|done| done.0).collect();
-                if rider {
-                    return Err(Failed::Overtaken(group));
+            Some((change, done)) => self.settle(change, done).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the events of a group. Answers those that are refused, and puts back what has to wait for another change. `None`: the store
+    /// failed, and everybody has been told.
+    async fn fill(&mut self, mut change: Change, group: Vec<SendRequest>) -> Option<(Change, Vec<Done>)> {
+        let mut done: Vec<Done> = Vec::with_capacity(group.len());
+        let mut requests = group.into_iter();
+        while let Some(request) = requests.next() {
+            match change.append(&request.outgoing).await {
+                Ok(Appended::Done { event_id, position, asserts }) => {
+                    done.push(Done { request, event_id, position, asserts });
                 }
-                tracing::error!(room_id = %self.info.room_id, "the head of a room was changed by somebody else than its worker");
-                self.memory = None;
-                Err(Failed::StaleMemory(group))
+                Ok(Appended::Overlaps) => {
+                    let rest: Vec<_> = std::iter::once(request).chain(requests.by_ref()).collect();
+                    rest.into_iter().rev().for_each(|request| self.waiting.push_front(Request::Send(request)));
+                }
+                Err(SendError::Storage(error)) => {
+                    // The change may be half done: nothing of it is written.
+                    let all = done.into_iter().map(|done| done.request).chain([request]).chain(requests);
+                    self.give_up(all.collect(), &error);
+                    return None;
+                }
+                // Whoever asked may be gone.
+                Err(error) => drop(request.reply.send(Err(error))),
             }
-            Err(error) => {
-                tracing::error!(room_id = %self.info.room_id, %error, "events could not be written");
-                self.memory = None;
-                for (request, ..) in done {
-                    drop(request.reply.send(Err(match error {
-                        CommitError::TooLarge(bytes) => SendError::from(CommitError::TooLarge(bytes)),
-                        _ => SendError::Unavailable,
-                    })));
-                }
+        }
+        Some((change, done))
+    }
+
+    /// Commits a change and tells those whose events are in it.
+    async fn settle(&mut self, change: Change, done: Vec<Done>) -> Result<(), Failed> {
+        let error = match change.commit().await {
+            Ok((memory, position)) => {
+                self.memory = Some(memory);
+                done.into_iter().for_each(|done| done.answer(position));
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        let overtaken = match error {
+            CommitError::Conflict(index) => done.iter().any(|done| done.asserts.contains(&index)),
+            CommitError::TooLarge(_) => done.len() > 1,
+            CommitError::ValueTooLarge { .. } | CommitError::Failed(_) => false,
+        };
+        let group = done.into_iter().map(|done| done.request).collect();
+        if overtaken {
+            return Err(Failed::Overtaken(group));
+        }
+        self.memory = None;
+        tracing::error!(room_id = %self.info.room_id, %error, "events could not be written");
+        match error {
+            CommitError::Conflict(_) => Err(Failed::StaleMemory(group)),
+            CommitError::TooLarge(_) | CommitError::ValueTooLarge { .. } => {
+                let reason = error.to_string();
+                refuse(group, || SendError::TooLarge { reason: reason.clone() });
+                Ok(())
+            }
+            CommitError::Failed(_) => {
+                refuse(group, || SendError::Unavailable);
                 Ok(())
             }
         }
@@ -242,6 +269,21 @@ impl Worker {
             self.memory = Some(memory);
         }
         Ok(verdicts)
+    }
+}
+
+/// An event that is part of a change, and who waits for it.
+struct Done {
+    request: SendRequest,
+    event_id: OwnedEventId,
+    position: StreamPosition,
+    asserts: Range<usize>,
+}
+
+impl Done {
+    fn answer(self, position: StreamPosition) {
+        // Whoever asked may be gone; the event is sent all the same.
+        drop(self.request.reply.send(Ok(Sent { event_id: self.event_id, position })));
     }
 }
 

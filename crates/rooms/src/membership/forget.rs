@@ -56,7 +56,7 @@ impl Room {
                     return Ok(());
                 }
                 Err(CommitError::Conflict(_)) => {}
-                Err(CommitError::TooLarge(_) | CommitError::Failed(_)) => break,
+                Err(_) => break,
             }
         }
         Err(ForgetError::Unavailable)

@@ -2,11 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ruma::{
-    OwnedUserId, RoomId, UserId,
-    canonical_json::CanonicalJsonObject,
-    state_res::events::RoomCreateEvent,
-};
+use ruma::{OwnedUserId, RoomId, UserId, canonical_json::CanonicalJsonObject, state_res::events::RoomCreateEvent};
 use serde::Deserialize;
 use storage::{
     Direction, KeyRange, ReadError,
@@ -15,7 +11,11 @@ use storage::{
 
 use super::parse_user;
 use crate::{
-    current::Current, outgoing::SendError, power::{Action, Powers}, registry::RoomError, room::Room,
+    current::Current,
+    outgoing::SendError,
+    power::{Action, Powers},
+    registry::RoomError,
+    room::Room,
 };
 
 /// Rooms of one join rule that are looked at.
@@ -50,7 +50,8 @@ impl Room {
         if !self.version().authorization().restricted_join_rule {
             return Ok(None);
         }
-        let rules = current.event("m.room.join_rules", "").await?.and_then(|event| event.content_as::<JoinRules>().ok());
+        let rules =
+            current.event("m.room.join_rules", "").await?.and_then(|event| event.content_as::<JoinRules>().ok());
         let Some(rules) = rules else { return Ok(None) };
         let Some(rooms) = rules.rooms() else { return Ok(None) };
         let mut is_in_one = false;

@@ -53,10 +53,8 @@ impl Change {
         }
         let target = self.header(rix).await?;
         let prefix = (self.memory.info.nid, self.target_hash(&target.event_id));
-        let waiting = self
-            .view
-            .scan::<PendingRedactions>(&KeyRange::prefix(&prefix), MAX_PENDING, Direction::Forward)
-            .await?;
+        let waiting =
+            self.view.scan::<PendingRedactions>(&KeyRange::prefix(&prefix), MAX_PENDING, Direction::Forward).await?;
         for (key, ()) in waiting.rows {
             let redaction = self.event(key.2).await?;
             if redaction.pdu.redacts() != Some(event.pdu.event_id()) {

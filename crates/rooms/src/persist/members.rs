@@ -4,9 +4,7 @@ use primitives::{Slot, StreamPosition, UserNid};
 use ruma::UserId;
 use storage::{
     Positioned, ReadError, Text,
-    schema::rooms::{
-        LocalMembers, Membership, MembershipRow, Memberships, RoomServerSlots, UserLog, UserLogEntry,
-    },
+    schema::rooms::{LocalMembers, Membership, MembershipRow, Memberships, RoomServerSlots, UserLog, UserLogEntry},
 };
 
 use super::SlotChange;

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 use storage::{
     Direction, KeyRange, Text,
-    schema::rooms::{self as schema, EventHeaders, LocalMembers, Membership, Memberships, RoomLog, Timeline, UserLog, UserLogEntry},
+    schema::rooms::{
+        self as schema, EventHeaders, LocalMembers, Membership, Memberships, RoomLog, Timeline, UserLog, UserLogEntry,
+    },
 };
 
 use super::{ALICE, BOB, Server, current, object, say, user};
@@ -51,8 +53,16 @@ async fn events_come_in_the_specified_order() {
         invite: vec![user(BOB), user(BOB), user(ALICE)],
         is_direct: true,
         initial_state: vec![
-            InitialState { event_type: "m.room.guest_access".to_owned(), state_key: String::new(), content: object(&json!({ "guest_access": "can_join" })) },
-            InitialState { event_type: "org.example".to_owned(), state_key: "k".to_owned(), content: object(&json!({ "a": 1 })) },
+            InitialState {
+                event_type: "m.room.guest_access".to_owned(),
+                state_key: String::new(),
+                content: object(&json!({ "guest_access": "can_join" })),
+            },
+            InitialState {
+                event_type: "org.example".to_owned(),
+                state_key: "k".to_owned(),
+                content: object(&json!({ "a": 1 })),
+            },
         ],
         ..CreateRoom::new(user(ALICE))
     };
@@ -61,8 +71,17 @@ async fn events_come_in_the_specified_order() {
     assert_eq!(
         types(&server, &room).await,
         [
-            "m.room.create", "m.room.member", "m.room.power_levels", "m.room.canonical_alias", "m.room.join_rules",
-            "m.room.history_visibility", "m.room.guest_access", "org.example", "m.room.name", "m.room.topic", "m.room.member",
+            "m.room.create",
+            "m.room.member",
+            "m.room.power_levels",
+            "m.room.canonical_alias",
+            "m.room.join_rules",
+            "m.room.history_visibility",
+            "m.room.guest_access",
+            "org.example",
+            "m.room.name",
+            "m.room.topic",
+            "m.room.member",
         ]
     );
     let topic = current(&room, "m.room.topic", "").await.expect("there");
@@ -109,7 +128,13 @@ async fn a_room_that_is_refused_leaves_nothing_behind() {
     server.rooms.create(base()).await.expect("creates");
     let rooms = |server: &Server| {
         let view = server.storage.view();
-        async move { view.scan::<schema::RoomIds>(&KeyRange::prefix(&()), 100, Direction::Forward).await.expect("scan").rows.len() }
+        async move {
+            view.scan::<schema::RoomIds>(&KeyRange::prefix(&()), 100, Direction::Forward)
+                .await
+                .expect("scan")
+                .rows
+                .len()
+        }
     };
     let levels = |levels| CreateRoom { alias_localpart: None, power_level_content_override: object(&levels), ..base() };
     let refused = [
@@ -119,7 +144,14 @@ async fn a_room_that_is_refused_leaves_nothing_behind() {
         (CreateRoom { invite: vec![user("@far:away")], ..base() }, "RemoteUser"),
         (levels(json!({ "users": { ALICE: 100 } })), "BadRequest"),
         (CreateRoom { version: Some("11".to_owned()), ..levels(json!({ "users": { BOB: 100 } })) }, "BadRequest"),
-        (CreateRoom { version: Some("11".to_owned()), name: Some("x".to_owned()), ..levels(json!({ "users": { ALICE: 10 } })) }, "InvalidState"),
+        (
+            CreateRoom {
+                version: Some("11".to_owned()),
+                name: Some("x".to_owned()),
+                ..levels(json!({ "users": { ALICE: 10 } }))
+            },
+            "InvalidState",
+        ),
         (levels(json!({ "users": 7 })), "BadRequest"),
     ];
     for (request, expected) in refused {
@@ -138,7 +170,8 @@ async fn additional_creators_are_checked_and_joined_by_the_invited() {
         creation_content: object(&json!({ "additional_creators": creators })),
         ..CreateRoom::new(user(ALICE))
     };
-    for bad in [json!("text"), json!(["@foo:example.com", 42]), json!(["not-a-user"]), json!(["@invalid:dom$ain$.com"])] {
+    for bad in [json!("text"), json!(["@foo:example.com", 42]), json!(["not-a-user"]), json!(["@invalid:dom$ain$.com"])]
+    {
         let error = server.rooms.create(with(bad)).await.expect_err("bad");
         assert!(matches!(error, CreateError::BadRequest(_)));
     }

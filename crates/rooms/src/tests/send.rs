@@ -9,7 +9,10 @@ use storage::{
     Batch, Direction, KeyRange, Text,
     schema::{
         meta::Counters,
-        rooms::{EventHeaders, EventIds, EventLocal, EventLocals, PendingRedactions, Redactions, Relations, RoomLog, Timeline},
+        rooms::{
+            EventHeaders, EventIds, EventLocal, EventLocals, PendingRedactions, Redactions, Relations, RoomLog,
+            Timeline,
+        },
     },
 };
 
@@ -163,7 +166,13 @@ async fn relations_redactions_and_local_knowledge_are_indexed() {
         let target = room.send(Outgoing { local: local.clone(), ..message("a") }).await.expect("sends");
         let content = json!({ "m.relates_to": { "rel_type": "m.thread", "event_id": target.event_id } });
         room.send(Outgoing { content: object(&content), ..message("") }).await.expect("sends");
-        let redact = |sender: &str, id: &EventId| Outgoing { redacts: Some(id.to_owned()), content: object(&json!({})), sender: user(sender), event_type: "m.room.redaction".to_owned(), ..message("") };
+        let redact = |sender: &str, id: &EventId| Outgoing {
+            redacts: Some(id.to_owned()),
+            content: object(&json!({})),
+            sender: user(sender),
+            event_type: "m.room.redaction".to_owned(),
+            ..message("")
+        };
         let refused = room.send(redact(BOB, &target.event_id)).await;
         assert!(matches!(refused, Err(SendError::Forbidden { .. })), "{version}: {refused:?}");
         room.send(redact(ALICE, &target.event_id)).await.expect("sends");
@@ -193,8 +202,16 @@ async fn a_restarted_server_goes_on_where_the_room_stood() {
     let room = again.rooms.room(room.id()).await.expect("known");
     let next = say(&room, ALICE, "after").await.expect("sends");
     let view = again.storage.view();
-    let rix = |id| { let view = view.clone(); async move { view.get::<EventIds>(&(event_key(id),)).await.expect("readable").expect("there").rix } };
-    let header = view.get::<EventHeaders>(&(room.nid(), rix(&next.event_id).await)).await.expect("readable").expect("there").value;
+    let rix = |id| {
+        let view = view.clone();
+        async move { view.get::<EventIds>(&(event_key(id),)).await.expect("readable").expect("there").rix }
+    };
+    let header = view
+        .get::<EventHeaders>(&(room.nid(), rix(&next.event_id).await))
+        .await
+        .expect("readable")
+        .expect("there")
+        .value;
     assert_eq!(header.prev, [rix(&last.event_id).await]);
     assert!(current(&room, "m.room.member", ALICE).await.is_some());
 }
