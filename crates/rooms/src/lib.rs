@@ -25,9 +25,9 @@ pub mod membership;
 mod memory;
 pub mod outgoing;
 pub mod pdu;
-pub mod read;
 mod persist;
 pub mod power;
+pub mod read;
 pub mod receive;
 mod registry;
 pub mod render;
@@ -42,24 +42,21 @@ pub mod tree;
 mod varint;
 pub mod version;
 pub mod visibility;
+mod worker;
 
 pub use auth::AuthError;
 pub use event_key::event_key;
 pub use pdu::{Pdu, PduError};
 pub use read::{ReadRoomError, Reader, Reads};
-mod worker;
-
-pub use auth::AuthError;
 pub use context::Options;
 pub use create::{CreateError, CreateRoom, InitialState, Preset};
-pub use event_key::event_key;
 pub use membership::{Details, ForgetError};
 pub use memory::RoomInfo;
 pub use outgoing::{Outgoing, Rider, SendError, Sent, SlotUnchanged};
-pub use pdu::{Pdu, PduError};
 pub use receive::{EventKeys, Incoming, ReceiveError, Received};
 pub use registry::{RoomError, Rooms};
 pub use room::Room;
+pub use storage::schema::rooms::{EventLocal, Membership};
 pub use version::RoomVersion;
 
 #[cfg(test)]

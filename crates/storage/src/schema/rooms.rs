@@ -57,11 +57,9 @@ tables! {
     /// The auth edges of state events, packed 256 event numbers to a page, by the page's number.
     AuthPages = 33, "auth_page", (RoomNid, u32) => Raw;
     /// Redaction events whose target is not known yet, as in [`Redactions`].
-    PendingRedactions = 33, "pending_redaction", (RoomNid, [u8; 16], Rix) => ();
-    /// The auth edges of a room's state events, 256 event numbers a row: what state resolution sweeps over.
-    AuthPages = 35, "auth_page", (RoomNid, u32) => Raw;
+    PendingRedactions = 34, "pending_redaction", (RoomNid, [u8; 16], Rix) => ();
     /// The rooms in this server's directory.
-    PublishedRooms = 34, "published_room", (RoomNid,) => ();
+    PublishedRooms = 35, "published_room", (RoomNid,) => ();
 }
 
 /// A room's name and version.
