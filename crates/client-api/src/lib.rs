@@ -1,1 +1,128 @@
-//! Placeholder.
+//! The client-server API over HTTP. A handler authenticates, parses, calls and maps; no rule of a room and no table is known here.
+//!
+//! One endpoint, or one resource's methods, a file. [`error`] is the only place where domain errors become `errcode`s.
+
+mod account;
+mod delayed_events;
+mod devices;
+mod discovery;
+mod endpoints;
+pub mod error;
+mod errors;
+mod extract;
+mod filter;
+mod profile;
+mod rooms;
+mod routes;
+mod sync;
+
+use std::sync::Arc;
+
+use axum::Router;
+use http::{Method, Request, Uri, header};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{Any, CorsLayer},
+};
+
+/// What the client API is configured with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The largest JSON body, in bytes.
+    pub body_max_bytes: usize,
+    /// The deepest JSON nesting of a body, in levels.
+    pub json_max_depth: usize,
+    /// The longest that a sync may wait, in milliseconds.
+    pub sync_timeout_max_ms: u64,
+    /// Where clients reach this server from outside, for `.well-known`; `None`: nothing is published.
+    pub public_base_url: Option<String>,
+    /// The body of `/.well-known/matrix/support`; `None`: 404.
+    pub support: Option<serde_json::Value>,
+    /// The room version of new rooms that ask for none.
+    pub default_room_version: String,
+    /// Delayed events are offered.
+    pub delayed_events: bool,
+    /// The stable delayed events API is announced in `/versions`.
+    pub delayed_events_stable: bool,
+    /// A delayed event may be managed on the unstable paths by whoever knows its id, without a token.
+    pub delayed_events_tokenless: bool,
+    /// The longest delay, in milliseconds, for the capability.
+    pub delayed_events_max_delay_ms: u64,
+    /// How many delayed events a user may have scheduled, for the capability.
+    pub delayed_events_max_scheduled: u64,
+}
+
+/// What every handler has.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// Accounts and what belongs to them.
+    pub users: users::Users,
+    /// Rooms, for writing.
+    pub rooms: ::rooms::Rooms,
+    /// Rooms, for reading.
+    pub reads: ::rooms::read::Reads,
+    /// Configuration.
+    pub options: Arc<Options>,
+}
+
+fn routes() -> routes::Routes {
+    let mut routes = routes::Routes::default();
+    discovery::routes(&mut routes);
+    account::routes(&mut routes);
+    devices::routes(&mut routes);
+    profile::routes(&mut routes);
+    filter::routes(&mut routes);
+    rooms::routes(&mut routes);
+    delayed_events::routes(&mut routes);
+    sync::routes(&mut routes);
+    routes
+}
+
+/// Everything under `/_matrix/client`, `/_synapse` and `/.well-known`, with CORS; any other path is 404 `M_UNRECOGNIZED`, a wrong method 405.
+///
+/// `other` is what else the listener serves (the federation API), asked only for paths that are not in the client API's table.
+pub fn router(api: Api) -> Router {
+    let methods =
+        [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::HEAD, Method::OPTIONS];
+    let cors = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods(methods)
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::ACCEPT,
+            header::HeaderName::from_static("x-requested-with"),
+        ])
+        .max_age(std::time::Duration::from_secs(86_400));
+    let inner = routes().finish().with_state(api).layer(CatchPanicLayer::custom(on_panic)).layer(cors);
+    Router::new().fallback_service(tower::util::MapRequest::new(inner, normalise))
+}
+
+fn normalise<B>(mut request: Request<B>) -> Request<B> {
+    if let Some(path_and_query) = request.uri().path_and_query() {
+        let normal = routes::normal_path(path_and_query.as_str());
+        if normal != path_and_query.as_str()
+            && let Ok(uri) = normal.parse::<Uri>()
+        {
+            *request.uri_mut() = uri;
+        }
+    }
+    request
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
+fn on_panic(panic: Box<dyn std::any::Any + Send + 'static>) -> axum::response::Response {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    axum::response::IntoResponse::into_response(error::ApiError::internal(text.unwrap_or("a handler panicked")))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_endpoint_that_must_be_built_is() {
+        let routes = super::routes();
+        let missing: Vec<_> =
+            crate::endpoints::BUILT.iter().filter(|(method, path)| !routes.is_built(method, path)).collect();
+        assert!(missing.is_empty(), "not built: {missing:?}");
+    }
+}

@@ -5,6 +5,7 @@ mod send;
 mod start;
 mod sync;
 mod table;
+mod tree;
 
 use std::path::Path;
 
@@ -38,6 +39,7 @@ pub async fn run(suite: Suite, only: Option<&str>) -> anyhow::Result<()> {
     part!("B1", send::sequential);
     part!("B2", send::parallel);
     part!("B5", sync::incremental);
+    part!("tree", tree::figures);
     part!("start", start::with_events);
     part!("delayed", delayed::lateness);
     println!("{table}");

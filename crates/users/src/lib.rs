@@ -3,8 +3,6 @@
 //! [`Users`] is the crate's whole front. Each concern is a file with its own error; none of them knows HTTP or rooms.
 
 pub mod accounts;
-#[cfg(test)]
-mod crash;
 pub mod devices;
 pub mod error;
 pub mod filters;

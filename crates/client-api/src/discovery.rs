@@ -1,0 +1,85 @@
+//! What a client asks first: versions, capabilities, `.well-known`.
+
+use ::rooms::RoomVersion;
+use axum::{Json, extract::State};
+use http::Method;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    Api,
+    error::{ApiError, ApiResult},
+    extract::Authenticated,
+    routes::Routes,
+};
+
+pub(crate) fn routes(routes: &mut Routes) {
+    routes.add(Method::GET, "/_matrix/client/versions", versions);
+    routes.add(Method::GET, "/_matrix/client/v3/capabilities", capabilities);
+    routes.add(Method::GET, "/.well-known/matrix/client", well_known_client);
+    routes.add(Method::GET, "/.well-known/matrix/support", well_known_support);
+    routes.add(Method::GET, "/_matrix/client/v3/pushrules/", push_rules);
+}
+
+/// The minor versions of the specification that are served, oldest and newest.
+const MINOR_VERSIONS: std::ops::RangeInclusive<u8> = 1..=19;
+
+/// `GET /versions` (client-server API, "API versions"): the specification's versions, and the unstable features that work.
+async fn versions(State(api): State<Api>) -> Json<Value> {
+    let versions: Vec<String> =
+        std::iter::once("r0.6.1".to_owned()).chain(MINOR_VERSIONS.map(|minor| format!("v1.{minor}"))).collect();
+    Json(json!({
+        "versions": versions,
+        "unstable_features": {
+            "org.matrix.msc4140": api.options.delayed_events,
+            "org.matrix.msc4140.stable": api.options.delayed_events && api.options.delayed_events_stable,
+            "org.matrix.msc4222": true,
+            "org.matrix.msc4115": true,
+            "uk.tcpip.msc4133": true,
+            "uk.tcpip.msc4133.stable": true,
+        },
+    }))
+}
+
+/// `GET /capabilities` (client-server API, "Capabilities negotiation").
+async fn capabilities(State(api): State<Api>, _: Authenticated) -> Json<Value> {
+    let stability = |version: RoomVersion| if version.is_stable() { "stable" } else { "unstable" };
+    let available: Map<String, Value> =
+        RoomVersion::supported().map(|version| (version.as_str().to_owned(), json!(stability(version)))).collect();
+    let mut capabilities = json!({
+        "m.change_password": { "enabled": false },
+        "m.room_versions": { "default": api.options.default_room_version, "available": available },
+        "m.set_displayname": { "enabled": true },
+        "m.set_avatar_url": { "enabled": true },
+        "m.3pid_changes": { "enabled": false },
+        "m.get_login_token": { "enabled": false },
+        "m.profile_fields": { "enabled": true },
+        "uk.tcpip.msc4133.profile_fields": { "enabled": true },
+        "m.forget_forced_upon_leave": { "enabled": false },
+    });
+    if api.options.delayed_events {
+        let limits = json!({
+            "max_delay_ms": api.options.delayed_events_max_delay_ms,
+            "max_scheduled": api.options.delayed_events_max_scheduled,
+        });
+        capabilities["m.delayed_events"] = limits.clone();
+        capabilities["org.matrix.msc4140.delayed_events"] = limits;
+    }
+    Json(json!({ "capabilities": capabilities }))
+}
+
+/// `GET /.well-known/matrix/client`: where clients reach the server; 404 while no address is configured.
+async fn well_known_client(State(api): State<Api>) -> ApiResult<Json<Value>> {
+    let base_url =
+        api.options.public_base_url.as_deref().ok_or_else(|| ApiError::not_found("No public address is configured"))?;
+    Ok(Json(json!({ "m.homeserver": { "base_url": base_url } })))
+}
+
+/// `GET /.well-known/matrix/support`: whom to write to; 404 while nobody is configured.
+async fn well_known_support(State(api): State<Api>) -> ApiResult<Json<Value>> {
+    api.options.support.clone().map(Json).ok_or_else(|| ApiError::not_found("No support contact is configured"))
+}
+
+/// `GET /pushrules/`: the user's push rules, which are the default ones.
+async fn push_rules(State(api): State<Api>, Authenticated(who): Authenticated) -> ApiResult<Json<Value>> {
+    Ok(Json(json!({ "global": api.users.push_rules(&who.user_id) })))
+}

@@ -1,0 +1,244 @@
+//! Domain errors as the client sees them, exhaustively: what an error says in words is never looked at, only which one it is.
+
+use std::time::Duration;
+
+use ::rooms::{CreateError, ForgetError, RoomError, SendError, read::ReadRoomError, tokens::BadToken};
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+use users::{
+    AuthError, LimitExceeded, LoginError, ProfileError, RegisterError, StoreError,
+    devices::DeviceError,
+    filters::FilterError,
+    passwords::PasswordError,
+    shared_secret::SharedSecretError,
+    uia::{Challenge, StageError, UiaError},
+};
+
+use crate::error::ApiError;
+
+/// When to try again where only a short queue is full.
+const SOON: Duration = Duration::from_secs(1);
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<LimitExceeded> for ApiError {
+    fn from(error: LimitExceeded) -> Self {
+        Self::limit_exceeded(error.retry_after)
+    }
+}
+
+fn locked() -> ApiError {
+    ApiError::new(StatusCode::UNAUTHORIZED, "M_USER_LOCKED", "This account has been locked").with("soft_logout", true)
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Missing => Self::missing_token(),
+            AuthError::Unknown { soft_logout } => Self::unknown_token(soft_logout),
+            AuthError::Locked => locked(),
+            AuthError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PasswordError> for ApiError {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::Empty | PasswordError::TooLong => Self::bad("M_WEAK_PASSWORD", error.to_string()),
+            PasswordError::Busy => Self::limit_exceeded(SOON),
+        }
+    }
+}
+
+impl From<DeviceError> for ApiError {
+    fn from(error: DeviceError) -> Self {
+        match error {
+            DeviceError::Unknown => Self::not_found("No such device"),
+            DeviceError::BadId | DeviceError::NameTooLong => Self::invalid_param(error.to_string()),
+            DeviceError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<LoginError> for ApiError {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::BadCredentials => Self::forbidden("Wrong user name or password"),
+            LoginError::Deactivated => {
+                Self::new(StatusCode::FORBIDDEN, "M_USER_DEACTIVATED", "This account has been deactivated")
+            }
+            LoginError::Locked => locked(),
+            LoginError::LimitExceeded(error) => error.into(),
+            LoginError::Password(PasswordError::Busy) => Self::limit_exceeded(SOON),
+            LoginError::Password(_) => Self::forbidden("Wrong user name or password"),
+            LoginError::Device(error) => error.into(),
+            LoginError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<RegisterError> for ApiError {
+    fn from(error: RegisterError) -> Self {
+        match error {
+            RegisterError::UserInUse => Self::bad("M_USER_IN_USE", "This user name is taken"),
+            RegisterError::InvalidUsername(error) => Self::bad("M_INVALID_USERNAME", error.to_string()),
+            RegisterError::Password(error) => error.into(),
+            RegisterError::Device(error) => error.into(),
+            RegisterError::InvalidToken => Self::forbidden("The registration token is not valid any more"),
+            RegisterError::Closed => Self::forbidden("Registration is closed"),
+            RegisterError::GuestsForbidden => Self::forbidden("Guest access is disabled"),
+            RegisterError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SharedSecretError> for ApiError {
+    fn from(error: SharedSecretError) -> Self {
+        match error {
+            SharedSecretError::Disabled | SharedSecretError::BadNonce => Self::bad("M_UNKNOWN", error.to_string()),
+            SharedSecretError::BadUsername | SharedSecretError::BadPassword => {
+                Self::bad("M_UNKNOWN", error.to_string())
+            }
+            SharedSecretError::BadMac => Self::forbidden("HMAC incorrect"),
+            SharedSecretError::Register(error) => error.into(),
+        }
+    }
+}
+
+fn challenge(challenge: &Challenge) -> Map<String, Value> {
+    let stages = |flow: &Vec<users::uia::Stage>| json!({ "stages": flow.iter().map(|stage| stage.as_str()).collect::<Vec<_>>() });
+    let mut body = Map::new();
+    body.insert("session".to_owned(), json!(challenge.session));
+    body.insert("flows".to_owned(), challenge.flows.iter().map(stages).collect());
+    body.insert("params".to_owned(), json!({}));
+    let completed: Vec<_> = challenge.completed.iter().map(|stage| stage.as_str()).collect();
+    body.insert("completed".to_owned(), json!(completed));
+    body
+}
+
+impl From<UiaError> for ApiError {
+    fn from(error: UiaError) -> Self {
+        match error {
+            UiaError::Challenge(open) => {
+                let mut body = challenge(&open);
+                if let Some(error) = open.error {
+                    let errcode = match error {
+                        StageError::WrongPassword => "M_FORBIDDEN",
+                        StageError::InvalidToken => "M_UNAUTHORIZED",
+                        StageError::NotOffered => "M_UNRECOGNIZED",
+                        StageError::Missing(_) => "M_MISSING_PARAM",
+                    };
+                    body.insert("errcode".to_owned(), json!(errcode));
+                    body.insert("error".to_owned(), json!(error.to_string()));
+                }
+                Self::interactive(body)
+            }
+            UiaError::OtherRequest | UiaError::OtherUser => Self::forbidden(error.to_string()),
+            UiaError::LimitExceeded(error) => error.into(),
+            UiaError::Password(error) => error.into(),
+            UiaError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ProfileError> for ApiError {
+    fn from(error: ProfileError) -> Self {
+        match error {
+            ProfileError::UnknownUser => Self::not_found("No such user"),
+            ProfileError::BadFieldName => Self::invalid_param(error.to_string()),
+            ProfileError::FieldNameTooLong => Self::bad("M_KEY_TOO_LARGE", error.to_string()),
+            ProfileError::BadValue(..) => Self::bad_json(error.to_string()),
+            ProfileError::ValueTooLong(..) => Self::bad("M_INVALID_PARAM", error.to_string()),
+            ProfileError::TooLarge => Self::bad("M_PROFILE_TOO_LARGE", error.to_string()),
+            ProfileError::RiderConflict => Self::internal(error),
+            ProfileError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<FilterError> for ApiError {
+    fn from(error: FilterError) -> Self {
+        match error {
+            FilterError::TooLarge => Self::too_large(error.to_string()),
+            FilterError::TooMany => Self::bad("M_RESOURCE_LIMIT_EXCEEDED", error.to_string()),
+            FilterError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SendError> for ApiError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Forbidden { reason } => Self::forbidden(reason),
+            SendError::NotInRoom => Self::forbidden("You are not joined to the room"),
+            SendError::LimitExceeded { retry_after } => Self::limit_exceeded(retry_after),
+            SendError::TooLarge { reason } => Self::too_large(reason),
+            SendError::BadContent { reason } => Self::bad_json(reason),
+            SendError::BadAlias { alias } => Self::bad("M_BAD_ALIAS", format!("{alias} does not lead to this room")),
+            SendError::RiderConflict | SendError::PreconditionFailed => Self::internal(error),
+            SendError::UnknownRoom => Self::not_found("The room is not known here"),
+            SendError::RemoteUser => Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", error.to_string()),
+            SendError::Unavailable => Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", error.to_string()),
+            SendError::Storage(error) => Self::internal(error),
+        }
+    }
+}
+
+impl From<RoomError> for ApiError {
+    fn from(error: RoomError) -> Self {
+        match error {
+            RoomError::Unknown => Self::not_found("The room is not known here"),
+            RoomError::Storage(error) => Self::internal(error),
+        }
+    }
+}
+
+impl From<CreateError> for ApiError {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::UnsupportedVersion(_) => Self::bad("M_UNSUPPORTED_ROOM_VERSION", error.to_string()),
+            CreateError::AliasInUse => Self::bad("M_ROOM_IN_USE", "The alias is taken"),
+            CreateError::BadAlias(_) => Self::invalid_param(error.to_string()),
+            CreateError::BadRequest(reason) => Self::bad_json(reason),
+            CreateError::InvalidState(_) => Self::bad("M_INVALID_ROOM_STATE", error.to_string()),
+            CreateError::LimitExceeded(error) => error.into(),
+            CreateError::RemoteUser(_) => Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", error.to_string()),
+            CreateError::TooLarge(reason) => Self::too_large(reason),
+            CreateError::Unavailable => Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", error.to_string()),
+            CreateError::Storage(error) => Self::internal(error),
+        }
+    }
+}
+
+impl From<ForgetError> for ApiError {
+    fn from(error: ForgetError) -> Self {
+        match error {
+            ForgetError::StillThere => Self::bad("M_UNKNOWN", "The room has to be left first"),
+            ForgetError::NeverThere => Self::not_found("You have never been in the room"),
+            ForgetError::Unavailable => Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", error.to_string()),
+            ForgetError::Storage(error) => Self::internal(error),
+        }
+    }
+}
+
+impl From<BadToken> for ApiError {
+    fn from(error: BadToken) -> Self {
+        Self::invalid_param(error.to_string())
+    }
+}
+
+impl From<ReadRoomError> for ApiError {
+    fn from(error: ReadRoomError) -> Self {
+        match error {
+            ReadRoomError::NotFound => Self::not_found("Not found"),
+            ReadRoomError::Forbidden => Self::forbidden("You are not in this room"),
+            ReadRoomError::BadToken(error) => error.into(),
+            ReadRoomError::Storage(error) => Self::internal(error),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Profiles (client-server API, "Profiles").
+
+use axum::{Json, extract::State};
+use http::Method;
+use ruma::{
+    OwnedUserId,
+    canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
+};
+use serde_json::{Value, json};
+use users::{Profile, Requester};
+
+use crate::{
+    Api,
+    error::{ApiError, ApiResult},
+    extract::{Args, Authenticated, Body},
+    routes::Routes,
+};
+
+pub(crate) fn routes(routes: &mut Routes) {
+    for base in ["/_matrix/client/v3/profile", "/_matrix/client/unstable/uk.tcpip.msc4133/profile"] {
+        routes.add(Method::GET, &format!("{base}/{{user}}"), all);
+        routes.add(Method::GET, &format!("{base}/{{user}}/{{field}}"), one);
+        routes.add(Method::PUT, &format!("{base}/{{user}}/{{field}}"), set);
+        routes.add(Method::DELETE, &format!("{base}/{{user}}/{{field}}"), remove);
+    }
+}
+
+fn user_id(text: &str) -> ApiResult<OwnedUserId> {
+    OwnedUserId::try_from(text).map_err(|_| ApiError::invalid_param("Not a user id"))
+}
+
+async fn profile(api: &Api, user: &str) -> ApiResult<Profile> {
+    let profile = api.users.profiles().get(&user_id(user)?).await?;
+    profile.ok_or_else(|| ApiError::not_found("No such user"))
+}
+
+async fn all(State(api): State<Api>, Args(user): Args<String>) -> ApiResult<Json<CanonicalJsonObject>> {
+    Ok(Json(profile(&api, &user).await?.0))
+}
+
+async fn one(State(api): State<Api>, Args((user, field)): Args<(String, String)>) -> ApiResult<Json<Value>> {
+    users::profiles::check_field_name(&field)?;
+    let profile = profile(&api, &user).await?;
+    match profile.field(&field) {
+        Some(value) => Ok(Json(json!({ field: value }))),
+        None => Err(ApiError::not_found("The profile has no such field")),
+    }
+}
+
+/// Only one's own profile can be changed.
+fn own(who: &Requester, user: &str) -> ApiResult<()> {
+    if user_id(user)? == who.user_id { Ok(()) } else { Err(ApiError::forbidden("This is somebody else's profile")) }
+}
+
+async fn set(
+    State(api): State<Api>,
+    Authenticated(who): Authenticated,
+    Args((user, field)): Args<(String, String)>,
+    Body(mut request): Body<CanonicalJsonObject>,
+) -> ApiResult<Json<Value>> {
+    own(&who, &user)?;
+    let value = match request.remove(&field) {
+        Some(value) => value,
+        // Clients clear these two by leaving them out.
+        None if field == "displayname" || field == "avatar_url" => CanonicalJsonValue::Null,
+        None => return Err(ApiError::missing_param(format!("`{field}` is missing"))),
+    };
+    api.users.profiles().set(who.user_nid, &field, value, &Default::default()).await?;
+    Ok(Json(json!({})))
+}
+
+async fn remove(
+    State(api): State<Api>,
+    Authenticated(who): Authenticated,
+    Args((user, field)): Args<(String, String)>,
+) -> ApiResult<Json<Value>> {
+    own(&who, &user)?;
+    api.users.profiles().remove(who.user_nid, &field, &Default::default()).await?;
+    Ok(Json(json!({})))
+}

@@ -1,0 +1,119 @@
+//! Rooms: making them, being in them, sending to them, reading them.
+
+
+mod ban;
+mod context;
+mod create;
+mod event;
+mod forget;
+mod invite;
+mod join;
+mod joined_rooms;
+mod kick;
+mod knock;
+mod leave;
+mod members;
+mod messages;
+mod redact;
+mod send;
+mod state;
+mod state_read;
+mod unban;
+
+use ::rooms::{Details, filter::RoomEventFilter, read::Reader};
+use http::Method;
+use ruma::{OwnedEventId, OwnedRoomId, OwnedRoomOrAliasId, OwnedUserId};
+use serde::Deserialize;
+use users::Requester;
+
+use crate::{
+    Api,
+    error::{ApiError, ApiResult},
+    routes::Routes,
+};
+
+use send::NewEvent;
+
+const V3: &str = "/_matrix/client/v3";
+
+pub(crate) fn routes(routes: &mut Routes) {
+    let room = |tail: &str| format!("{V3}/rooms/{{room}}/{tail}");
+    routes.add(Method::POST, &format!("{V3}/createRoom"), create::create);
+    routes.add(Method::POST, &format!("{V3}/join/{{room}}"), join::by_id_or_alias);
+    routes.add(Method::POST, &format!("{V3}/knock/{{room}}"), knock::knock);
+    routes.add(Method::GET, &format!("{V3}/joined_rooms"), joined_rooms::joined_rooms);
+    routes.add(Method::POST, &room("join"), join::by_id);
+    routes.add(Method::POST, &room("leave"), leave::leave);
+    routes.add(Method::POST, &room("forget"), forget::forget);
+    routes.add(Method::POST, &room("invite"), invite::invite);
+    routes.add(Method::POST, &room("kick"), kick::kick);
+    routes.add(Method::POST, &room("ban"), ban::ban);
+    routes.add(Method::POST, &room("unban"), unban::unban);
+    routes.add(Method::PUT, &room("send/{type}/{txn}"), send::send);
+    routes.add(Method::PUT, &room("redact/{event}/{txn}"), redact::redact);
+    routes.add(Method::PUT, &room("state/{type}/{key}"), state::set);
+    routes.add(Method::PUT, &room("state/{type}"), state::set_with_empty_key);
+    routes.add(Method::GET, &room("state/{type}/{key}"), state_read::one);
+    routes.add(Method::GET, &room("state/{type}"), state_read::one_with_empty_key);
+    routes.add(Method::GET, &room("state"), state_read::all);
+    routes.add(Method::GET, &room("event/{event}"), event::event);
+    routes.add(Method::GET, &room("context/{event}"), context::context);
+    routes.add(Method::GET, &room("messages"), messages::messages);
+    routes.add(Method::GET, &room("members"), members::members);
+    routes.add(Method::GET, &room("joined_members"), members::joined);
+    //     routes.add(Method::GET, &format!("{V3}/directory/room/{{alias}}"), alias::look_up);
+    //     routes.add(Method::PUT, &format!("{V3}/directory/room/{{alias}}"), alias::create);
+    //     routes.add(Method::DELETE, &format!("{V3}/directory/room/{{alias}}"), alias::delete);
+}
+
+/// A room id out of a path.
+pub(crate) fn room_id(text: &str) -> ApiResult<OwnedRoomId> {
+    OwnedRoomId::try_from(text).map_err(|_| ApiError::invalid_param("Not a room id"))
+}
+
+/// An event id out of a path.
+fn event_id(text: &str) -> ApiResult<OwnedEventId> {
+    OwnedEventId::try_from(text).map_err(|_| ApiError::not_found("No such event"))
+}
+
+/// Who reads.
+pub(crate) fn reader(who: &Requester) -> Reader {
+    Reader { user_id: who.user_id.clone(), user_nid: who.user_nid, device_id: who.device_id.clone() }
+}
+
+/// A filter out of a query.
+fn room_event_filter(json: Option<&str>) -> ApiResult<RoomEventFilter> {
+    let filter = json.map(RoomEventFilter::parse).transpose().map_err(|error| ApiError::bad_json(error.to_string()))?;
+    Ok(filter.unwrap_or_default())
+}
+
+/// What goes with a change of membership.
+fn details(who: &Requester, reason: Option<String>) -> Details {
+    Details { reason, local: send::local_of(who, None), ..Details::default() }
+}
+
+/// A room id, or the id that an alias of this server leads to.
+async fn resolve(api: &Api, text: &str) -> ApiResult<OwnedRoomId> {
+    let id =
+        OwnedRoomOrAliasId::try_from(text).map_err(|_| ApiError::invalid_param("Neither a room id nor an alias"))?;
+    match OwnedRoomId::try_from(id) {
+        Ok(room) => Ok(room),
+        Err(alias) => {
+            let _ = (api, alias);
+            Err(ApiError::not_found("No room has this alias"))
+        }
+    }
+}
+
+/// A body that names a user and perhaps a reason.
+#[derive(Debug, Deserialize)]
+struct Target {
+    user_id: OwnedUserId,
+    reason: Option<String>,
+}
+
+/// A body that holds perhaps a reason.
+#[derive(Debug, Deserialize)]
+struct Reason {
+    reason: Option<String>,
+}

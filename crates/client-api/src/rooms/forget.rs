@@ -1,0 +1,20 @@
+//! `POST /rooms/{roomId}/forget` (client-server API, "Leaving rooms").
+
+use axum::{Json, extract::State};
+use serde_json::{Value, json};
+
+use super::room_id;
+use crate::{
+    Api,
+    error::ApiResult,
+    extract::{Args, Authenticated},
+};
+
+pub(super) async fn forget(
+    State(api): State<Api>,
+    Authenticated(who): Authenticated,
+    Args(room): Args<String>,
+) -> ApiResult<Json<Value>> {
+    api.rooms.room(&room_id(&room)?).await?.forget(&who.user_id).await?;
+    Ok(Json(json!({})))
+}

@@ -1,0 +1,22 @@
+//! `POST /rooms/{roomId}/kick` (client-server API, "Room membership").
+
+use axum::{Json, extract::State};
+use serde_json::{Value, json};
+
+use super::{Target, details, room_id};
+use crate::{
+    Api,
+    error::ApiResult,
+    extract::{Args, Authenticated, Body},
+};
+
+pub(super) async fn kick(
+    State(api): State<Api>,
+    Authenticated(who): Authenticated,
+    Args(room): Args<String>,
+    Body(request): Body<Target>,
+) -> ApiResult<Json<Value>> {
+    let room = api.rooms.room(&room_id(&room)?).await?;
+    room.kick(&who.user_id, &request.user_id, details(&who, request.reason)).await?;
+    Ok(Json(json!({})))
+}

@@ -1,0 +1,46 @@
+//! `GET /rooms/{roomId}/messages` (client-server API, "Getting events for a room").
+
+use ::rooms::{
+    read::{Messages, MessagesRequest, PageDirection},
+    tokens::PageToken,
+};
+use axum::{Json, extract::State};
+use serde::Deserialize;
+
+use super::{reader, room_event_filter, room_id};
+use crate::{
+    Api,
+    error::{ApiError, ApiResult},
+    extract::{Args, Authenticated, Query},
+};
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Parameters {
+    dir: String,
+    from: Option<String>,
+    to: Option<String>,
+    limit: Option<u64>,
+    filter: Option<String>,
+}
+
+pub(super) async fn messages(
+    State(api): State<Api>,
+    Authenticated(who): Authenticated,
+    Args(room): Args<String>,
+    Query(parameters): Query<Parameters>,
+) -> ApiResult<Json<Messages>> {
+    let direction = match parameters.dir.as_str() {
+        "b" => PageDirection::Backward,
+        "f" => PageDirection::Forward,
+        _ => return Err(ApiError::invalid_param("`dir` is `b` or `f`")),
+    };
+    let token = |text: Option<&str>| text.map(str::parse::<PageToken>).transpose();
+    let request = MessagesRequest {
+        direction,
+        from: token(parameters.from.as_deref())?,
+        to: token(parameters.to.as_deref())?,
+        limit: parameters.limit,
+        filter: room_event_filter(parameters.filter.as_deref())?,
+    };
+    Ok(Json(api.reads.messages(&reader(&who), &room_id(&room)?, request).await?))
+}

@@ -1,0 +1,74 @@
+//! `GET /sync` (client-server API, "Syncing").
+
+use std::time::Duration;
+
+use ::rooms::{
+    filter::Filter,
+    sync::{StateAfter, SyncRequest, SyncResponse},
+    tokens::SyncToken,
+};
+use axum::{Json, extract::State};
+use http::Method;
+use serde::Deserialize;
+use users::Requester;
+
+use crate::{
+    Api,
+    error::{ApiError, ApiResult},
+    extract::{Authenticated, Query},
+    rooms::reader,
+    routes::Routes,
+};
+
+pub(crate) fn routes(routes: &mut Routes) {
+    routes.add(Method::GET, "/_matrix/client/v3/sync", sync);
+}
+
+#[derive(Debug, Deserialize)]
+struct Parameters {
+    filter: Option<String>,
+    since: Option<String>,
+    #[serde(default)]
+    full_state: bool,
+    /// In milliseconds.
+    #[serde(default)]
+    timeout: u64,
+    #[serde(default)]
+    use_state_after: bool,
+    #[serde(default, rename = "org.matrix.msc4222.use_state_after")]
+    use_state_after_unstable: bool,
+}
+
+/// A filter out of the query: JSON, or the id of a stored one.
+async fn filter(api: &Api, who: &Requester, text: Option<&str>) -> ApiResult<Filter> {
+    let stored;
+    let json = match text {
+        None => return Ok(Filter::default()),
+        Some(inline) if inline.trim_start().starts_with('{') => inline,
+        Some(id) => {
+            stored = api.users.filters().get(who.user_nid, id).await?;
+            stored.as_deref().ok_or_else(|| ApiError::invalid_param("No such filter"))?
+        }
+    };
+    Filter::parse(json).map_err(|error| ApiError::invalid_param(error.to_string()))
+}
+
+async fn sync(
+    State(api): State<Api>,
+    Authenticated(who): Authenticated,
+    Query(parameters): Query<Parameters>,
+) -> ApiResult<Json<SyncResponse>> {
+    let state_after = match (parameters.use_state_after, parameters.use_state_after_unstable) {
+        (true, _) => StateAfter::Stable,
+        (false, true) => StateAfter::Unstable,
+        (false, false) => StateAfter::No,
+    };
+    let request = SyncRequest {
+        since: parameters.since.as_deref().map(str::parse::<SyncToken>).transpose()?,
+        filter: filter(&api, &who, parameters.filter.as_deref()).await?,
+        full_state: parameters.full_state,
+        timeout: Duration::from_millis(parameters.timeout.min(api.options.sync_timeout_max_ms)),
+        state_after,
+    };
+    Ok(Json(api.reads.sync(&reader(&who), request).await.map_err(ApiError::internal)?))
+}
