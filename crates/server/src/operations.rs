@@ -1,7 +1,6 @@
-//! What the program itself answers: `/health`, `/metrics` and the `.well-known` documents of its clients; and the last resort, the answer
-//! to a request whose handler panicked.
+//! What the program itself answers: `/health` and `/metrics`; and the last resort, the answer to a request whose handler panicked.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{any::Any, time::Duration};
 
 use axum::{
     Json, Router,
@@ -13,22 +12,13 @@ use axum::{
 use http::{Method, StatusCode, header};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use primitives::SharedClock;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use tower_http::{catch_panic::CatchPanicLayer, cors::CorsLayer};
+use tower_http::catch_panic::CatchPanicLayer;
 use tracing::error;
-
-use crate::config::Config;
 
 /// How often the exporter folds its histograms; without it they would grow between scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
-
-/// The documents, made once.
-#[derive(Debug)]
-struct Documents {
-    client: Option<Value>,
-    support: Option<Value>,
-}
 
 /// Starts to record metrics in this process. Can be done once.
 ///
@@ -48,20 +38,8 @@ pub async fn keep_metrics(metrics: PrometheusHandle, clock: SharedClock, stop: C
 }
 
 /// The routes of this page. `/metrics` only with a recorder.
-pub fn router(config: &Config, metrics: Option<PrometheusHandle>) -> Router {
-    let documents = Arc::new(Documents { client: client_document(config), support: support_document(config) });
-    let open = Router::new()
-        .route(
-            "/.well-known/matrix/client",
-            get(async |State(documents): State<Arc<Documents>>| answer(documents.client.as_ref())),
-        )
-        .route(
-            "/.well-known/matrix/support",
-            get(async |State(documents): State<Arc<Documents>>| answer(documents.support.as_ref())),
-        )
-        .layer(CorsLayer::permissive())
-        .with_state(documents)
-        .route("/health", get(async || "OK"));
+pub fn router(metrics: Option<PrometheusHandle>) -> Router {
+    let open = Router::new().route("/health", get(async || "OK"));
     let Some(metrics) = metrics else { return open };
     let text = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     open.route("/metrics", get(async move || (text, metrics.render())))
@@ -97,41 +75,6 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-fn answer(document: Option<&Value>) -> Response {
-    match document {
-        Some(document) => Json(document).into_response(),
-        None => (StatusCode::NOT_FOUND, Json(json!({ "errcode": "M_NOT_FOUND", "error": "Not configured" })))
-            .into_response(),
-    }
-}
-
-/// Client-server API, "Well-known URI".
-fn client_document(config: &Config) -> Option<Value> {
-    let url = config.public_base_url.as_ref()?;
-    Some(json!({ "m.homeserver": { "base_url": url.trim_end_matches('/') } }))
-}
-
-/// Client-server API, `GET /.well-known/matrix/support`.
-fn support_document(config: &Config) -> Option<Value> {
-    let support = &config.support;
-    let mut document = serde_json::Map::new();
-    if !support.contacts.is_empty() {
-        let contacts = serde_json::to_value(&support.contacts).expect("contacts are strings under string keys");
-        document.insert("contacts".to_owned(), without_nulls(contacts));
-    }
-    if let Some(page) = &support.page {
-        document.insert("support_page".to_owned(), page.clone().into());
-    }
-    (!document.is_empty()).then_some(Value::Object(document))
-}
-
-fn without_nulls(mut contacts: Value) -> Value {
-    for contact in contacts.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
-        contact.retain(|_, value| !value.is_null());
-    }
-    contacts
-}
-
 // The layer hands over the box itself.
 #[expect(clippy::needless_pass_by_value)]
 fn panicked(cause: Box<dyn Any + Send + 'static>) -> Response {
@@ -157,34 +100,11 @@ mod tests {
         (status, String::from_utf8(body.to_vec()).expect("text"))
     }
 
-    fn config(more: &str) -> Config {
-        Config::parse(&format!("server_name = \"hs.test\"\ndata_dir = \"d\"\n{more}"), []).expect("valid")
-    }
-
     #[tokio::test]
-    async fn unconfigured_documents_are_not_found() {
-        let router = router(&config(""), None);
-        for path in ["/.well-known/matrix/client", "/.well-known/matrix/support"] {
-            let (status, body) = get_path(&router, path).await;
-            assert_eq!(status, StatusCode::NOT_FOUND);
-            assert!(body.contains("M_NOT_FOUND"));
-        }
+    async fn health_is_answered_and_metrics_only_when_they_are_recorded() {
+        let router = router(None);
         assert_eq!(get_path(&router, "/health").await, (StatusCode::OK, "OK".to_owned()));
         assert_eq!(get_path(&router, "/metrics").await.0, StatusCode::NOT_FOUND);
-    }
-
-    #[tokio::test]
-    async fn documents_say_what_is_configured() {
-        let router = router(
-            &config(
-                "public_base_url = \"https://matrix.hs.test/\"\n[[support.contacts]]\nrole = \"m.role.admin\"\nmatrix_id = \"@a:hs.test\"",
-            ),
-            None,
-        );
-        let (_, client) = get_path(&router, "/.well-known/matrix/client").await;
-        assert_eq!(client, r#"{"m.homeserver":{"base_url":"https://matrix.hs.test"}}"#);
-        let (_, support) = get_path(&router, "/.well-known/matrix/support").await;
-        assert_eq!(support, r#"{"contacts":[{"matrix_id":"@a:hs.test","role":"m.role.admin"}]}"#);
     }
 
     #[tokio::test]
@@ -192,7 +112,7 @@ mod tests {
         let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
         metrics::with_local_recorder(&recorder, || metrics::counter!("sundial_test_total").increment(3));
-        let (status, body) = get_path(&router(&config("metrics = true"), Some(handle)), "/metrics").await;
+        let (status, body) = get_path(&router(Some(handle)), "/metrics").await;
         assert_eq!(status, StatusCode::OK);
         assert!(body.contains("sundial_test_total 3"), "{body}");
     }
@@ -202,7 +122,7 @@ mod tests {
         let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
         let _recording = metrics::set_default_local_recorder(&recorder);
-        let router = measure(router(&config(""), None), primitives::SystemClock::shared());
+        let router = measure(router(None), primitives::SystemClock::shared());
         let request = Request::builder().method("SURPRISE").uri("/health").body(Body::empty()).expect("request");
         router.oneshot(request).await.expect("infallible");
         let text = handle.render();
@@ -217,7 +137,7 @@ mod tests {
         async fn broken() -> StatusCode {
             panic!("on purpose")
         }
-        let router = survive_panics(router(&config(""), None).route("/broken", get(broken)));
+        let router = survive_panics(router(None).route("/broken", get(broken)));
         let (status, body) = get_path(&router, "/broken").await;
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
         assert!(body.contains("M_UNKNOWN"));

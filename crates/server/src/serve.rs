@@ -79,7 +79,7 @@ fn router(
     stop: &CancellationToken,
 ) -> anyhow::Result<Router> {
     let metrics = config.metrics.then(operations::start_metrics).transpose()?;
-    let router = operations::router(config, metrics.clone()).merge(stack.router());
+    let router = operations::router(metrics.clone()).merge(stack.router());
     let router = operations::survive_panics(router);
     let Some(metrics) = metrics else { return Ok(router) };
     tasks.spawn(operations::keep_metrics(metrics, clock.clone(), stop.clone()));

@@ -2,16 +2,20 @@
 
 pub mod options;
 
+use std::sync::Arc;
+
 use anyhow::Context;
 use axum::Router;
+use client_api::Api;
 use primitives::{Random, SharedClock};
+use rooms::{Reads, Rooms};
 use ruma::{OwnedUserId, UserId};
 use storage::Storage;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 use users::{Authority, NewAccount, Users};
 
-use crate::{admin::CreateUser, config::Config};
+use crate::{admin::CreateUser, config::Config, signing_key};
 
 /// The store and the accounts in it: enough for the commands that work while no server runs.
 #[derive(Clone, Debug)]
@@ -42,7 +46,7 @@ impl Accounts {
         if username.starts_with('@') {
             let id = UserId::parse(&username).with_context(|| format!("{username} is no user id"))?;
             anyhow::ensure!(self.users.is_local(&id), "{id} is not a user of {}", self.users.server_name());
-            username = id.localpart().to_owned();
+            id.localpart().clone_into(&mut username);
         }
         let account = NewAccount {
             authority: Authority::Administrator { admin: new.admin, user_type: None },
@@ -66,6 +70,8 @@ impl Accounts {
 #[derive(Debug)]
 pub struct Stack {
     accounts: Accounts,
+    rooms: Rooms,
+    api: Api,
 }
 
 impl Stack {
@@ -74,8 +80,16 @@ impl Stack {
     /// # Errors
     /// A store that can't be opened, or another server's.
     pub async fn open(config: &Config, clock: &SharedClock, random: &Random) -> anyhow::Result<Self> {
+        let key = Arc::new(signing_key::load_or_generate(&config.data_dir, random)?);
         let accounts = Accounts::open(config, clock, random).await?;
-        Ok(Self { accounts })
+        let Accounts { storage, users } = accounts.clone();
+        let (clock, random) = (clock.clone(), random.clone());
+        let options = options::rooms(config)?;
+        let rooms = Rooms::open(storage.clone(), users.clone(), clock.clone(), random, key, options);
+        let reads = Reads::new(storage, users.clone(), clock, rooms.activity().clone());
+        let options = Arc::new(options::client_api(config));
+        let api = Api { users, rooms: rooms.clone(), reads, options };
+        Ok(Self { accounts, rooms, api })
     }
 
     /// The accounts.
@@ -85,13 +99,13 @@ impl Stack {
 
     /// What the listeners serve.
     pub fn router(&self) -> Router {
-        Router::new()
+        client_api::router(self.api.clone())
     }
 
     /// Starts the work that goes on in the background, until told to stop.
     pub fn start(&self, tasks: &TaskTracker, stop: &CancellationToken) {
-        let (users, stop) = (self.accounts.users.clone(), stop.clone());
-        tasks.spawn(async move { users.run(stop).await });
+        let (users, stopped) = (self.accounts.users.clone(), stop.clone());
+        tasks.spawn(async move { users.run(stopped).await });
     }
 
     /// Waits until the store can't write any more. Why.
@@ -99,8 +113,9 @@ impl Stack {
         self.accounts.storage.failed().await
     }
 
-    /// Puts the store in order for a quick start. Nothing can be written after that.
+    /// Lets the rooms finish what they were asked, then puts the store in order for a quick start. Nothing can be written after that.
     pub async fn close(self) {
+        self.rooms.close().await;
         self.accounts.close().await;
     }
 }

@@ -1,6 +1,14 @@
 //! From the configuration to the options of each crate.
 
-use crate::config::{Config, Durability, RegistrationMode};
+use anyhow::Context;
+use delayed_events::NewerState;
+use rooms::RoomVersion;
+use serde_json::{Map, Value};
+
+use crate::config::{CancelOnNewerState, Config, Contact, Durability, RegistrationMode};
+
+/// The longest that a sync waits, whatever its `timeout` says: proxies cut off what is silent for much longer.
+const SYNC_TIMEOUT_MAX_MS: u64 = 60_000;
 
 /// Where the store is, inside the data directory.
 const STORE: &str = "store";
@@ -62,5 +70,102 @@ fn rates(config: &Config) -> users::Limits {
         local_joins_per_user: Rate::new(limits.local_joins_per_user_per_second, limits.local_joins_per_user_burst),
         remote_joins_per_user: Rate::new(limits.remote_joins_per_user_per_second, limits.remote_joins_per_user_burst),
         joins_per_room: Rate::new(limits.joins_per_room_per_second, limits.joins_per_room_burst),
+    }
+}
+
+/// Those of the rooms.
+pub fn rooms(config: &Config) -> anyhow::Result<rooms::Options> {
+    let version = config.default_room_version.as_str();
+    let default_room_version = RoomVersion::parse(version).with_context(|| format!("room version {version}"))?;
+    Ok(rooms::Options { default_room_version, ..rooms::Options::new(config.server_name.clone()) })
+}
+
+/// Those of delayed events.
+pub fn delayed_events(config: &Config) -> delayed_events::Options {
+    use delayed_events::Rate;
+    let section = &config.delayed_events;
+    delayed_events::Options {
+        enabled: section.enabled,
+        max_delay: section.max_delay.0,
+        max_scheduled_per_user: section.max_scheduled_per_user,
+        schedules: Rate::new(section.schedules_per_user_per_second, section.schedules_per_user_burst),
+        restarts_per_event: Rate::new(section.restarts_per_id_per_second, section.restarts_per_id_burst),
+        restarts_per_user: Rate::new(section.restarts_per_user_per_second, section.restarts_per_user_burst),
+        enforce: config.limits.enforce,
+        newer_state: match section.cancel_on_newer_state {
+            CancelOnNewerState::Never => NewerState::Ignored,
+            CancelOnNewerState::OtherSender => NewerState::OtherSenderCancels,
+            CancelOnNewerState::Any => NewerState::Cancels,
+        },
+        duplicate_window: section.duplicate_window.0,
+        finalised_kept: section.finalised_retention.0,
+        finalised_kept_per_user: section.finalised_max_per_user as usize,
+    }
+}
+
+/// Those of the client API.
+pub fn client_api(config: &Config) -> client_api::Options {
+    let (limits, delayed) = (&config.limits, &config.delayed_events);
+    client_api::Options {
+        body_max_bytes: usize::try_from(limits.client_body_max_bytes).unwrap_or(usize::MAX),
+        json_max_depth: limits.json_max_depth as usize,
+        sync_timeout_max_ms: SYNC_TIMEOUT_MAX_MS,
+        public_base_url: config.public_base_url.as_ref().map(|url| url.trim_end_matches('/').to_owned()),
+        support: support_document(config),
+        default_room_version: config.default_room_version.clone(),
+        delayed_events: delayed.enabled && delayed.max_scheduled_per_user > 0,
+        delayed_events_stable: delayed.stable,
+        delayed_events_tokenless: delayed.tokenless_unstable,
+        delayed_events_max_delay_ms: u64::try_from(delayed.max_delay.0.as_millis()).unwrap_or(u64::MAX),
+        delayed_events_max_scheduled: delayed.max_scheduled_per_user.into(),
+    }
+}
+
+/// The body of `/.well-known/matrix/support` (client-server API, same path). None without page and contacts.
+fn support_document(config: &Config) -> Option<Value> {
+    let support = &config.support;
+    let mut document = Map::new();
+    if !support.contacts.is_empty() {
+        document.insert("contacts".to_owned(), support.contacts.iter().map(contact).collect());
+    }
+    if let Some(page) = &support.page {
+        document.insert("support_page".to_owned(), page.clone().into());
+    }
+    (!document.is_empty()).then_some(Value::Object(document))
+}
+
+fn contact(contact: &Contact) -> Value {
+    let ways = [("matrix_id", &contact.matrix_id), ("email_address", &contact.email_address)];
+    let ways = ways.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?.into())));
+    std::iter::once(("role".to_owned(), contact.role.clone().into())).chain(ways).collect::<Map<_, _>>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(more: &str) -> Config {
+        Config::parse(&format!("server_name = \"hs.test\"\ndata_dir = \"d\"\n{more}"), []).expect("valid")
+    }
+
+    #[test]
+    fn the_support_document_says_what_is_configured() {
+        assert_eq!(support_document(&config("")), None);
+        let contact = "[[support.contacts]]\nrole = \"m.role.admin\"\nmatrix_id = \"@a:hs.test\"";
+        let document = support_document(&config(contact)).expect("a contact").to_string();
+        assert_eq!(document, r#"{"contacts":[{"matrix_id":"@a:hs.test","role":"m.role.admin"}]}"#);
+        let document =
+            support_document(&config("[support]\npage = \"https://hs.test/help\"")).expect("a page").to_string();
+        assert_eq!(document, r#"{"support_page":"https://hs.test/help"}"#);
+    }
+
+    #[test]
+    fn the_defaults_of_the_file_are_those_of_the_crates() {
+        let config = config("");
+        let users = users(&config);
+        assert_eq!(format!("{:?}", users), format!("{:?}", users::Options::new(config.server_name.clone())));
+        let delayed = delayed_events(&config);
+        assert_eq!(format!("{delayed:?}"), format!("{:?}", delayed_events::Options::default()));
+        assert_eq!(rooms(&config).expect("a version").default_room_version, RoomVersion::DEFAULT);
     }
 }

@@ -79,8 +79,7 @@ fn events(golden: &mut Golden) {
                 target: "$event".to_owned(),
             },
         )
-        .row::<Redactions>((ROOM, [0xBB; 16], Rix(303)), ())
-        .row::<PendingRedactions>((ROOM, [0xBB; 16], Rix(304)), ());
+        .row::<Redactions>((ROOM, [0xBB; 16], Rix(303)), ());
 }
 
 fn logs(golden: &mut Golden) {
@@ -131,8 +130,7 @@ fn members(golden: &mut Golden) {
             (Text::new("#a:example.org"),),
             AliasRow { room_id: "!r".to_owned(), creator: "@alice:example.org".to_owned() },
         )
-        .row::<RoomAliases>((Text::new("!r"), Text::new("#a:example.org")), ())
-        .row::<PublishedRooms>((ROOM,), ());
+        .row::<RoomAliases>((Text::new("!r"), Text::new("#a:example.org")), ());
 }
 
 #[test]
@@ -152,7 +150,6 @@ fn rooms() {
     19 missing_prev: 00000003 '$missing' 0000 = 0101ac02
     25 relation: 00000003bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb0000012e = 0108 'm.thread' 0e 'm.room.message' 04 '@a:b' 06 '$event'
     26 redaction: 00000003bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb0000012f = -
-    34 pending_redaction: 00000003bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb00000130 = -
     20 room_log: 0000000300010203040506070000 = 0100ac0280808080802002010201808080800801
     20 room_log: 0000000300010203040506070001 = 0100ac02808080808020020001
     20 room_log: 0000000300010203040506070002 = 01010102
@@ -172,6 +169,5 @@ fn rooms() {
     29 out_of_band large: 0000000900000003 = 0001020304050607010104 '@b:c' 027b7d025b5d
     30 alias: '#a:example.org' 0000 = 0102217212 '@alice:example.org'
     31 room_alias: 21720000 '#a:example.org' 0000 = -
-    35 published_room: 00000003 = -
     "#);
 }
