@@ -6,6 +6,9 @@ use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt, reload, util
 
 use crate::config::{Log, LogFormat};
 
+/// Modules below us that say too much at `info`: a line for each event that is authorised. The filter can still name them.
+const QUIET: &str = "ruma_state_res=warn";
+
 /// Changes the levels of the running log.
 #[derive(Clone)]
 pub struct LogLevels(Arc<reload::Handle<EnvFilter, Registry>>);
@@ -21,7 +24,7 @@ impl std::fmt::Debug for LogLevels {
 /// # Errors
 /// A filter that doesn't parse, or a log that runs already.
 pub fn start(log: &Log) -> anyhow::Result<LogLevels> {
-    let (filter, handle) = reload::Layer::new(EnvFilter::try_new(&log.filter)?);
+    let (filter, handle) = reload::Layer::new(parse(&log.filter)?);
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match log.format {
@@ -37,6 +40,22 @@ impl LogLevels {
     /// # Errors
     /// A filter that doesn't parse.
     pub fn set(&self, filter: &str) -> anyhow::Result<()> {
-        Ok(self.0.reload(EnvFilter::try_new(filter)?)?)
+        Ok(self.0.reload(parse(filter)?)?)
+    }
+}
+
+fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
+    Ok(EnvFilter::try_new(format!("{QUIET},{filter}"))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_filter_has_the_last_word() {
+        assert_eq!(parse("info").expect("valid").to_string(), "ruma_state_res=warn,info");
+        assert_eq!(parse("info,ruma_state_res=debug").expect("valid").to_string(), "ruma_state_res=debug,info");
+        assert!(parse("loud=very").is_err());
     }
 }
