@@ -23,6 +23,7 @@ use crate::{
     activity::RoomActivity,
     sync::SyncMemory,
     tokens::{BadToken, SyncToken},
+    tree::NodeCache,
 };
 
 pub(crate) use access::Access;
@@ -82,9 +83,15 @@ impl std::fmt::Debug for Reads {
 }
 
 impl Reads {
-    /// The reads of a store. `activity` is what the writers of rooms tell of their commits.
-    pub fn new(storage: Storage, users: Users, clock: SharedClock, activity: Arc<RoomActivity>) -> Self {
-        let caches = Caches::new(storage.hash());
+    /// The reads of a store. `activity` is what the writers of rooms tell of their commits, `nodes` the tree nodes that they use too.
+    pub fn new(
+        storage: Storage,
+        users: Users,
+        clock: SharedClock,
+        activity: Arc<RoomActivity>,
+        nodes: Arc<NodeCache>,
+    ) -> Self {
+        let caches = Caches::new(storage.hash(), nodes);
         Self(Arc::new(Inner { storage, users, clock, activity, caches, sync: SyncMemory::default() }))
     }
 

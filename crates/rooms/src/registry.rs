@@ -20,6 +20,7 @@ use crate::{
     context::{Context, Options},
     event_key::find_room,
     memory::RoomInfo,
+    read::Reads,
     room::Room,
     tree::NodeCache,
     worker::{INBOX, Request, Worker},
@@ -47,6 +48,7 @@ pub struct Rooms(Arc<Inner>);
 
 struct Inner {
     context: Arc<Context>,
+    reads: Reads,
     workers: Arc<Workers>,
     known: Cache<OwnedRoomId, Arc<RoomInfo>>,
     numbers: tokio::sync::Mutex<Range<u32>>,
@@ -71,10 +73,12 @@ impl Rooms {
         let nodes: NodeCache = Cache::new(options.cached_nodes.max(1));
         let known = Cache::new(options.cached_rooms.max(1));
         let activity = Arc::new(RoomActivity::default());
-        let context = Context { storage, users, clock, random, key, options, activity, nodes: Arc::new(nodes) };
-        let context = Arc::new(context);
+        let nodes = Arc::new(nodes);
+        let reads =
+            Reads::new(storage.clone(), users.clone(), clock.clone(), Arc::clone(&activity), Arc::clone(&nodes));
+        let context = Arc::new(Context { storage, users, clock, random, key, options, activity, nodes });
         let workers = Arc::new(Workers::default());
-        Self(Arc::new(Inner { context, workers, known, numbers: tokio::sync::Mutex::new(0..0) }))
+        Self(Arc::new(Inner { context, reads, workers, known, numbers: tokio::sync::Mutex::new(0..0) }))
     }
 
     /// A room by its id.
@@ -84,6 +88,11 @@ impl Rooms {
         }
         let (nid, version) = find_room(&self.0.context.storage.view(), id).await?.ok_or(RoomError::Unknown)?;
         Ok(self.handle(RoomInfo { nid, room_id: id.to_owned(), version }))
+    }
+
+    /// The reading half.
+    pub fn reads(&self) -> &Reads {
+        &self.0.reads
     }
 
     /// Which rooms changed since when.

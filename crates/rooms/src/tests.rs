@@ -3,6 +3,7 @@
 mod create;
 mod forks;
 mod members;
+mod reading;
 mod send;
 
 use std::sync::Arc;

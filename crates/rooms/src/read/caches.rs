@@ -2,19 +2,17 @@
 
 use std::sync::Arc;
 
-use primitives::{KeyedHash, NodeId, Rix, RoomNid, Slot};
+use primitives::{KeyedHash, Rix, RoomNid, Slot};
 use quick_cache::sync::Cache;
 use ruma::OwnedRoomId;
 use storage::schema::rooms::SlotKey;
 
-use crate::{RoomVersion, render::StoredEvent, state::Node};
+use crate::{RoomVersion, render::StoredEvent, tree::NodeCache};
 
 /// Events kept, whole.
 const EVENTS: usize = 20_000;
 /// Redacted events kept in their pruned form.
 const REDACTED_EVENTS: usize = 1_000;
-/// Tree nodes kept.
-const NODES: usize = 100_000;
 /// Slots kept, by their key and by their number.
 const SLOTS: usize = 50_000;
 
@@ -35,7 +33,7 @@ pub struct Caches {
     pub(super) hash: KeyedHash,
     pub(super) events: Cache<(RoomNid, Rix), Arc<StoredEvent>>,
     pub(super) redacted: Cache<(RoomNid, Rix), Arc<StoredEvent>>,
-    pub(super) nodes: Cache<(RoomNid, NodeId), Arc<Node>>,
+    pub(super) nodes: Arc<NodeCache>,
     pub(super) slots: Cache<(RoomNid, [u8; 16]), Slot>,
     pub(super) slot_keys: Cache<(RoomNid, Slot), Arc<SlotKey>>,
 }
@@ -47,15 +45,15 @@ impl std::fmt::Debug for Caches {
 }
 
 impl Caches {
-    /// Empty caches; `hash` is the database's.
-    pub fn new(hash: KeyedHash) -> Self {
+    /// Empty caches; `hash` is the database's, `nodes` those that the writers of rooms use too.
+    pub fn new(hash: KeyedHash, nodes: Arc<NodeCache>) -> Self {
         Self {
             rooms: Cache::new(ROOMS),
             room_ids: Cache::new(ROOMS),
             hash,
             events: Cache::new(EVENTS),
             redacted: Cache::new(REDACTED_EVENTS),
-            nodes: Cache::new(NODES),
+            nodes,
             slots: Cache::new(SLOTS),
             slot_keys: Cache::new(SLOTS),
         }

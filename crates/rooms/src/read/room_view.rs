@@ -1,14 +1,13 @@
 //! One room in one view: look-ups that go through the caches.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use primitives::{NodeId, Rix, RoomNid, Slot};
 use ruma::{EventId, OwnedRoomId, RoomId};
 use storage::{
-    CorruptValue, Direction, KeyRange, ReadError, Table, Text, View,
+    Direction, KeyRange, ReadError, Text, View,
     schema::rooms::{
         EventHeaders, EventJson, Membership, Redactions, RoomHead, RoomHeads, RoomIds, Rooms, SlotKey, SlotKeys, Slots,
-        StateNodes,
     },
 };
 
@@ -16,8 +15,10 @@ use super::{Caches, caches::RoomName};
 use crate::{
     RoomVersion,
     event_key::find_event,
+    load::corrupt,
     render::StoredEvent,
-    state::{self, Difference, EMPTY, Entry, Node, NodeSource, TreeError},
+    state::{self, Difference, EMPTY, Entry},
+    tree::StoredTrees,
 };
 
 /// A room as a view shows it.
@@ -27,10 +28,7 @@ pub(crate) struct RoomView<'a> {
     pub(crate) nid: RoomNid,
     pub(crate) room_id: OwnedRoomId,
     pub(crate) version: RoomVersion,
-}
-
-fn corrupt<T: Table>(reason: impl Into<String>) -> ReadError {
-    CorruptValue { table: T::NAME, reason: reason.into() }.into()
+    trees: StoredTrees,
 }
 
 impl<'a> RoomView<'a> {
@@ -56,7 +54,8 @@ impl<'a> RoomView<'a> {
             caches.rooms.insert(nid, name.clone());
             name
         };
-        Ok(Some(Self { view, caches, nid, room_id: name.room_id, version: name.version }))
+        let trees = StoredTrees::new(view.clone(), nid, Arc::clone(&caches.nodes));
+        Ok(Some(Self { view, caches, nid, room_id: name.room_id, version: name.version, trees }))
     }
 
     /// Where the room stands; `None` if no event of it is stored or it is being purged.
@@ -178,7 +177,7 @@ impl<'a> RoomView<'a> {
 
     /// What a slot holds in a state.
     pub(crate) async fn entry(&self, root: NodeId, slot: Slot) -> Result<Option<Entry>, ReadError> {
-        self.walk(|nodes| state::get(nodes, root, slot)).await
+        self.trees.get(root, slot).await
     }
 
     /// What each of the slots holds in a state.
@@ -186,7 +185,7 @@ impl<'a> RoomView<'a> {
         if slots.is_empty() {
             return Ok(Vec::new());
         }
-        self.walk(|nodes| state::get_many(nodes, root, slots)).await
+        self.trees.run(|nodes| state::get_many(&nodes, root, slots)).await
     }
 
     /// The members that a state holds, as far as `keep` lets them through.
@@ -195,56 +194,22 @@ impl<'a> RoomView<'a> {
         root: NodeId,
         keep: impl Fn(Entry) -> bool,
     ) -> Result<Vec<(Slot, Entry)>, ReadError> {
-        self.walk(|nodes| state::members(nodes, root, &keep)).await
+        self.trees.run(|nodes| state::members(&nodes, root, &keep)).await
     }
 
     /// What a state holds besides members.
     pub(crate) async fn others(&self, root: NodeId) -> Result<Vec<(Slot, Entry)>, ReadError> {
-        self.walk(|nodes| state::others(nodes, root)).await
+        self.trees.run(|nodes| state::others(&nodes, root)).await
     }
 
     /// Where two states differ.
     pub(crate) async fn diff(&self, before: NodeId, after: NodeId) -> Result<Vec<Difference>, ReadError> {
-        self.walk(|nodes| state::diff(nodes, before, after)).await
+        self.trees.run(|nodes| state::diff(&nodes, before, after)).await
     }
 
     /// How many members a state has: joined and invited.
     pub(crate) async fn counts(&self, root: NodeId) -> Result<(u32, u32), ReadError> {
-        let root = self.walk(|nodes| state::root(nodes, root)).await?;
+        let root = self.trees.root(root).await?;
         Ok((root.joined, root.invited))
-    }
-
-    /// Runs a walk of the state tree, loading what it asks for until it asks no more: at most once for each level of the tree.
-    async fn walk<T>(&self, run: impl Fn(&Nodes<'_>) -> Result<T, TreeError>) -> Result<T, ReadError> {
-        let mut nodes = Nodes { caches: self.caches, room: self.nid, loaded: HashMap::new() };
-        loop {
-            let missing = match run(&nodes) {
-                Ok(result) => return Ok(result),
-                Err(TreeError::Missing(missing)) => missing,
-                Err(error @ TreeError::Shape(_)) => return Err(corrupt::<StateNodes>(error.to_string())),
-            };
-            let keys: Vec<_> = missing.iter().map(|id| (self.nid, *id)).collect();
-            let rows = self.view.multi_get::<StateNodes>(&keys).await?;
-            for (id, row) in missing.into_iter().zip(rows) {
-                let absent = || corrupt::<StateNodes>(format!("no node {id} in room {}", self.nid));
-                let node = Node::decode(&row.ok_or_else(absent)?.0);
-                let node = Arc::new(node.map_err(|error| corrupt::<StateNodes>(error.to_string()))?);
-                self.caches.nodes.insert((self.nid, id), Arc::clone(&node));
-                nodes.loaded.insert(id, node);
-            }
-        }
-    }
-}
-
-/// The nodes of a room that are at hand: those in the cache, and those loaded for this walk in case the cache drops them.
-struct Nodes<'a> {
-    caches: &'a Caches,
-    room: RoomNid,
-    loaded: HashMap<NodeId, Arc<Node>>,
-}
-
-impl NodeSource for Nodes<'_> {
-    fn node(&self, id: NodeId) -> Option<Arc<Node>> {
-        self.loaded.get(&id).cloned().or_else(|| self.caches.nodes.get(&(self.room, id)))
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     activity::RoomActivity,
     event_key::event_key,
     state::{self, Change, EMPTY, FIRST_MEMBER_SLOT, NewNodes, Node},
+    tree::NodeCache,
 };
 
 /// The room that tests are about unless they say otherwise.
@@ -37,6 +38,10 @@ pub(crate) struct World {
     pub(crate) users: Users,
     pub(crate) reads: Reads,
     rooms: BTreeMap<RoomNid, Room>,
+}
+
+fn nodes() -> Arc<NodeCache> {
+    Arc::new(NodeCache::new(1_000))
 }
 
 /// What the writer knows of a room.
@@ -112,7 +117,7 @@ impl World {
         let options = users::Options::new(owned_server_name!("x"));
         let users = Users::open(storage.clone(), shared.clone(), random, options).await.expect("users open");
         let activity = Arc::new(RoomActivity::default());
-        let reads = Reads::new(storage.clone(), users.clone(), shared, Arc::clone(&activity));
+        let reads = Reads::new(storage.clone(), users.clone(), shared, Arc::clone(&activity), nodes());
         Self { storage, clock, activity, users, reads, rooms: BTreeMap::new() }
     }
 
@@ -120,7 +125,7 @@ impl World {
     pub(crate) fn restart(&mut self) {
         self.activity = Arc::new(RoomActivity::default());
         let clock: SharedClock = self.clock.clone();
-        self.reads = Reads::new(self.storage.clone(), self.users.clone(), clock, Arc::clone(&self.activity));
+        self.reads = Reads::new(self.storage.clone(), self.users.clone(), clock, Arc::clone(&self.activity), nodes());
     }
 
     /// A public room of `@a:x`, of that history visibility: five events.
