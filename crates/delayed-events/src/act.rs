@@ -1,6 +1,6 @@
 //! Actions: what a holder does to an event, by its id or by a token.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use primitives::UserNid;
 use ruma::UserId;
@@ -106,7 +106,7 @@ impl DelayedEvents {
 }
 
 impl Inner {
-    async fn act(self: &Arc<Self>, by: Option<UserNid>, key: &Key, action: TimerAction) -> Result<(), ActError> {
+    async fn act(&self, by: Option<UserNid>, key: &Key, action: TimerAction) -> Result<(), ActError> {
         let mut paced = false;
         for _ in 0..TRIES {
             let (owner, state, live) = match Live::read(&self.storage.view(), key).await? {
@@ -178,7 +178,7 @@ impl Inner {
     }
 
     /// Sends an event before it is due. `false`: its row had changed.
-    async fn send_now(self: &Arc<Self>, live: &Live) -> Result<bool, ActError> {
+    async fn send_now(&self, live: &Live) -> Result<bool, ActError> {
         match self.attempt(live, true).await? {
             Attempt::Sent => Ok(true),
             // What ended it meanwhile, or ends it because of this, is found when the row is read again.

@@ -1,6 +1,6 @@
 //! Sending: the ordinary way of an event into its room, with the delayed event's end as its rider.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use primitives::{UnixMillis, canonical};
@@ -8,7 +8,7 @@ use ruma::RoomId;
 use storage::{
     Positioned,
     schema::{
-        delayed::{CancelReason, Delayed, DelayedRow, NewerState, Outcome},
+        delayed::{CancelReason, Delayed, DelayedRow, Failure, FailureKind, NewerState, Outcome},
         rooms::EventLocal,
     },
 };
@@ -41,6 +41,12 @@ pub(crate) enum Attempt {
     Fault(String),
 }
 
+/// A due event as it was read, and what is sent for it.
+struct Made {
+    live: Box<Live>,
+    sending: Result<Sending, Attempt>,
+}
+
 /// What became of a due event.
 enum Fired {
     /// It has ended, or is not due any more.
@@ -51,15 +57,27 @@ enum Fired {
 
 impl Inner {
     /// Offers an event to its room. `early`: by an action, before it is due.
-    pub(crate) async fn attempt(self: &Arc<Self>, live: &Live, early: bool) -> Result<Attempt, StoreError> {
-        let Some(row) = self.storage.view().get::<Delayed>(&(live.key,)).await? else { return Ok(Attempt::Lost) };
+    pub(crate) async fn attempt(&self, live: &Live, early: bool) -> Result<Attempt, StoreError> {
+        match self.aim(live, early).await? {
+            Ok(sending) => self.shoot(live, sending, early).await,
+            Err(attempt) => Ok(attempt),
+        }
+    }
+
+    /// Makes the event, or says why it can't be.
+    async fn aim(&self, live: &Live, early: bool) -> Result<Result<Sending, Attempt>, StoreError> {
+        let Some(row) = self.storage.view().get::<Delayed>(&(live.key,)).await? else { return Ok(Err(Attempt::Lost)) };
         let Some(sender) = self.outside.active(row.value.user).await? else {
-            return Ok(Attempt::Ends(CancelReason::Account));
+            return Ok(Err(Attempt::Ends(CancelReason::Account)));
         };
-        let at = self.wall();
-        let Some(sending) = sending(sender, &row, live, early, at) else {
-            return Ok(Attempt::Fault("a stored delayed event cannot be read".to_owned()));
-        };
+        Ok(sending(sender, &row, live, early, self.wall()).ok_or_else(|| {
+            let failure = Failure { kind: FailureKind::Other, message: "the stored event cannot be read".to_owned() };
+            Attempt::Refused(Refusal { failure, retry_after: None })
+        }))
+    }
+
+    /// Hands the event to its room. Does so when first polled.
+    async fn shoot(&self, live: &Live, sending: Sending, early: bool) -> Result<Attempt, StoreError> {
         self.steps.pass(Place::BeforeSending)?;
         match self.outside.send(sending).await {
             Ok(accepted) => {
@@ -76,58 +94,70 @@ impl Inner {
     }
 
     /// Sends the events of a wave. Answers which are to be tried again.
-    pub(crate) async fn fire_wave(self: &Arc<Self>, wave: &Wave) -> Vec<Item> {
-        // Polled in this order, so that they take their places in the room's order in this order.
-        let fired = join_all(wave.items.iter().map(|item| self.fire(item))).await;
-        wave.items
-            .iter()
-            .zip(fired)
-            .filter_map(|(item, fired)| matches!(fired, Fired::Again).then_some(*item))
-            .collect()
+    pub(crate) async fn fire_wave(&self, wave: &Wave) -> Vec<Item> {
+        // All are made before the first is handed over: nothing but the room decides how long that takes. Then they are polled in their
+        // order, so that they take their places in the room's order in that order.
+        let made = join_all(wave.items.iter().map(|item| self.make(item))).await;
+        let fired = join_all(wave.items.iter().zip(made).map(|(item, made)| self.fire(item, made))).await;
+        let again = wave.items.iter().zip(fired).filter(|(_, fired)| matches!(fired, Fired::Again));
+        again.map(|(item, _)| *item).collect()
     }
 
-    async fn fire(self: &Arc<Self>, item: &Item) -> Fired {
-        match self.try_fire(item).await {
-            Ok(fired) => fired,
-            Err(error) => {
+    async fn fire(&self, item: &Item, made: Result<Option<Made>, StoreError>) -> Fired {
+        let fired = match made {
+            Ok(None) => Ok(()),
+            Ok(Some(made)) => self.fire_made(item, made).await,
+            Err(error) => Err(error),
+        };
+        fired.map_or_else(
+            |error| {
                 tracing::warn!(%error, "a due delayed event could not be sent and will be tried again");
                 Fired::Again
-            }
-        }
+            },
+            |()| Fired::Done,
+        )
     }
 
-    async fn try_fire(self: &Arc<Self>, item: &Item) -> Result<Fired, StoreError> {
-        let Some(key) = self.timing.lock().timers.key_of(item.handle) else { return Ok(Fired::Done) };
+    /// Reads a due event and makes what is sent. `None`: it has ended, or is not due any more.
+    async fn make(&self, item: &Item) -> Result<Option<Made>, StoreError> {
+        let Some(key) = self.timing.lock().timers.key_of(item.handle) else { return Ok(None) };
+        let Found::Live(live) = Live::read(&self.storage.view(), &key).await? else {
+            self.forget(&key);
+            return Ok(None);
+        };
+        if !self.is_due(item, &live) {
+            return Ok(None);
+        }
+        let sending = self.aim(&live, false).await?;
+        Ok(Some(Made { live, sending }))
+    }
+
+    /// Sends a due event, or ends it if the room refuses it.
+    async fn fire_made(&self, item: &Item, first: Made) -> Result<(), StoreError> {
+        let mut made = Some(first);
         for _ in 0..TRIES {
-            let live = match Live::read(&self.storage.view(), &key).await? {
-                Found::Live(live) => live,
-                Found::Ended(_) | Found::Nothing => {
-                    self.forget(&key);
-                    return Ok(Fired::Done);
-                }
+            let Some(Made { live, sending }) = made else { return Ok(()) };
+            let attempt = match sending {
+                Ok(sending) => self.shoot(&live, sending, false).await?,
+                Err(attempt) => attempt,
             };
-            if !self.is_due(item, &live) {
-                return Ok(Fired::Done);
-            }
-            match self.attempt(&live, false).await? {
+            let ended = match attempt {
                 Attempt::Sent => {
                     self.meters.late(self.now().since(item.moment));
-                    return Ok(Fired::Done);
+                    true
                 }
-                Attempt::Lost => {}
-                Attempt::Ends(reason) => {
-                    if self.end_live(&live, Outcome::Cancelled(reason)).await? {
-                        return Ok(Fired::Done);
-                    }
-                }
+                Attempt::Lost => false,
+                Attempt::Ends(reason) => self.end_live(&live, Outcome::Cancelled(reason)).await?,
                 Attempt::Refused(refusal) => {
                     debug_assert_eq!(life::after_refusal(Cause::Timer), AfterRefusal::Fails);
-                    if self.end_live(&live, Outcome::Failed(refusal.failure)).await? {
-                        return Ok(Fired::Done);
-                    }
+                    self.end_live(&live, Outcome::Failed(refusal.failure)).await?
                 }
                 Attempt::Fault(fault) => return Err(StoreError::Outside(fault)),
+            };
+            if ended {
+                return Ok(());
             }
+            made = self.make(item).await?;
         }
         Err(StoreError::Contended)
     }
