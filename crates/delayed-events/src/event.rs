@@ -137,6 +137,8 @@ pub struct DelayedEvent {
     pub content: CanonicalJsonObject,
     /// The delay; `None`: it has no timer.
     pub delay: Option<Duration>,
+    /// When it was scheduled.
+    pub scheduled_at: UnixMillis,
     /// When the delay began: scheduling or the latest restart.
     pub running_since: UnixMillis,
     /// The transaction id under which it was scheduled.

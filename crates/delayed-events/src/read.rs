@@ -161,6 +161,7 @@ fn show(row: DelayedRow, timer: Option<&TimerRow>, ended: Option<&OutcomeRow>) -
         state_key: row.state_key,
         content: canonical::parse_object(&row.content).ok()?,
         delay: row.delay_ms.map(Duration::from_millis),
+        scheduled_at: row.scheduled_at,
         running_since: begun,
         transaction_id: row.transaction_id,
         sticky_duration: row.sticky_duration_ms.map(Duration::from_millis),

@@ -113,8 +113,7 @@ impl Inner {
                     let _closed = other.changed().await;
                 }
                 Seen::Before(id) if self.timing.lock().timers.get(&self.key_of(id.as_str())).is_some() => {
-                    let events = vec![Scheduled { delay_id: id, name: None, tokens: Vec::new() }];
-                    return Ok(Receipt { events, group_id: None, sent: None });
+                    return Ok(self.receipt(id.into_string()).await?);
                 }
                 Seen::Before(_) => self.recent.lock().failed(&same),
                 Seen::Never(_working) => {
@@ -155,14 +154,15 @@ impl Inner {
     /// A hash of all that a request says, if only that can tell whether it is another's repetition.
     fn same_again(&self, request: &Schedule) -> Option<Key> {
         let [NewDelayed { event, delay: Some(delay), .. }] = &*request.events else { return None };
-        let single = request.txn.is_none() && request.now.is_none() && request.group == Group::None;
+        let single = request.txn.is_none() && request.now.is_none() && !matches!(request.group, Group::Named(_));
         let state_key = event.state_key.as_ref().filter(|_| single)?;
         let device = request.device_id.as_ref().map_or("", |device| device.as_str());
         let content = canonical::to_bytes(&event.content);
         let delay = delay.as_millis().to_be_bytes();
         let texts = [request.user_id.as_str(), device, request.room_id.as_str(), &event.event_type, state_key]
             .map(str::as_bytes);
-        Some(self.storage.hash().hash16(&[&texts[..], &[&delay, &content]].concat()))
+        let grouped = [u8::from(request.group != Group::None)];
+        Some(self.storage.hash().hash16(&[&texts[..], &[&delay, &content, &grouped]].concat()))
     }
 
     /// Holds a request to the rate and the number, then writes it.
@@ -362,11 +362,16 @@ impl Inner {
         if let Ok(event_id) = EventId::parse(&result) {
             return Ok(Some(Answered::Sent(event_id)));
         }
-        let row = self.storage.view().get::<Delayed>(&(self.key_of(&result),)).await?;
+        self.receipt(result).await.map(|receipt| Some(Answered::Scheduled(receipt)))
+    }
+
+    /// The receipt of the request that scheduled one event.
+    async fn receipt(&self, delay_id: String) -> Result<Receipt, StoreError> {
+        let row = self.storage.view().get::<Delayed>(&(self.key_of(&delay_id),)).await?;
         let group_id = row.as_ref().and_then(|row| row.value.group_id.clone());
-        let forgotten = Scheduled { delay_id: DelayId::new(result), name: None, tokens: Vec::new() };
+        let forgotten = Scheduled { delay_id: DelayId::new(delay_id), name: None, tokens: Vec::new() };
         let event = row.map_or(forgotten, |row| scheduled(row.value));
-        Ok(Some(Answered::Scheduled(Receipt { events: vec![event], group_id, sent: None })))
+        Ok(Receipt { events: vec![event], group_id, sent: None })
     }
 
     /// The receipt of the request that made a group.

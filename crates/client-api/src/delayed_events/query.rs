@@ -1,14 +1,19 @@
 //! Scheduling by query parameter: `?org.matrix.msc4140.delay=` on `/send` and `/state`.
 
+use std::time::Duration;
+
+use ::delayed_events::{Answered, Event, Receipt, Schedule, ScheduleError};
 use axum::Json;
 use ruma::OwnedRoomId;
 use serde::Deserialize;
-use serde_json::Value;
-use users::{Requester, TxnKey};
+use serde_json::{Value, json};
+use users::{TxnKey, tokens::Requester};
 
+use super::{errors::Generation, millis, single};
 use crate::{
     Api,
     error::{ApiError, ApiResult},
+    rooms::send::content_of,
 };
 
 /// The query parameters that make a request a delayed event.
@@ -30,30 +35,80 @@ impl DelayQuery {
     pub(crate) fn is_present(&self) -> bool {
         self.delay.is_some() || self.parent_delay_id.is_some()
     }
+
+    /// The delay, which must be given.
+    fn delay(&self) -> ApiResult<Duration> {
+        if self.parent_delay_id.is_some() {
+            return Err(ApiError::bad("M_UNRECOGNIZED", "`org.matrix.msc4140.parent_delay_id` is not supported"));
+        }
+        let delay = self.delay.as_deref().ok_or_else(|| ApiError::missing_param("The delay is missing"))?;
+        millis(delay, "org.matrix.msc4140.delay")
+    }
+
+    /// How long the event is to be sticky.
+    pub(crate) fn sticky_duration(&self) -> ApiResult<Option<Duration>> {
+        let sticky = self.sticky_duration_ms.as_deref();
+        sticky.map(|text| millis(text, "org.matrix.msc4354.sticky_duration_ms")).transpose()
+    }
 }
 
-/// Schedules a message.
+/// `PUT …/send/{eventType}/{txnId}` with a delay.
 pub(crate) async fn schedule_message(
-    _api: &Api,
-    _who: &Requester,
-    _room: OwnedRoomId,
-    _event_type: String,
-    _query: &DelayQuery,
-    _body: &[u8],
-    _txn: TxnKey,
+    api: &Api,
+    who: &Requester,
+    room: OwnedRoomId,
+    event_type: String,
+    query: &DelayQuery,
+    body: &[u8],
+    txn: TxnKey,
 ) -> ApiResult<Json<Value>> {
-    Err(ApiError::forbidden("Delayed events are disabled"))
+    if let Some(answer) = first_answer(api, &txn).await? {
+        return Ok(answer);
+    }
+    let event = Event { event_type, sticky_duration: query.sticky_duration()?, ..Event::default() };
+    let delay = query.delay()?;
+    let request = single(who, room, Event { content: content_of(api, body)?, ..event }, delay);
+    answer(api, Generation::Query, Schedule { txn: Some(txn), ..request }).await
 }
 
-/// Schedules a state event.
+/// `PUT …/state/{eventType}/{stateKey}` with a delay.
 pub(crate) async fn schedule_state(
-    _api: &Api,
-    _who: &Requester,
-    _room: OwnedRoomId,
-    _event_type: String,
-    _state_key: String,
-    _query: &DelayQuery,
-    _body: &[u8],
+    api: &Api,
+    who: &Requester,
+    room: OwnedRoomId,
+    event_type: String,
+    state_key: String,
+    query: &DelayQuery,
+    body: &[u8],
 ) -> ApiResult<Json<Value>> {
-    Err(ApiError::forbidden("Delayed events are disabled"))
+    let delay = query.delay()?;
+    let event = Event {
+        event_type,
+        state_key: Some(state_key),
+        content: content_of(api, body)?,
+        sticky_duration: query.sticky_duration()?,
+        origin_server_ts: None,
+    };
+    answer(api, Generation::Query, single(who, room, event, delay)).await
+}
+
+/// What a transaction answered the first time, whichever way it was asked: a delayed event or one that was sent at once.
+pub(crate) async fn first_answer(api: &Api, txn: &TxnKey) -> ApiResult<Option<Json<Value>>> {
+    Ok(api.delayed.answered(txn).await?.map(|answered| match answered {
+        Answered::Sent(event_id) => Json(json!({ "event_id": event_id })),
+        Answered::Scheduled(receipt) => Json(delay_id(&receipt)),
+    }))
+}
+
+fn delay_id(receipt: &Receipt) -> Value {
+    json!({ "delay_id": receipt.events.first().map(|event| event.delay_id.as_str()) })
+}
+
+/// Schedules one event and answers with its id.
+pub(super) async fn answer(api: &Api, generation: Generation, request: Schedule) -> ApiResult<Json<Value>> {
+    match api.delayed.schedule(request).await {
+        Ok(receipt) => Ok(Json(delay_id(&receipt))),
+        Err(ScheduleError::AlreadySent(event_id)) => Ok(Json(json!({ "event_id": event_id }))),
+        Err(error) => Err(generation.schedule(error)),
+    }
 }
