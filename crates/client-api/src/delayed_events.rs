@@ -37,12 +37,12 @@ pub(crate) fn routes(routes: &mut Routes) {
 }
 
 /// Where the unstable paths begin.
-macro_rules! unstable {
+macro_rules! msc4140 {
     ($path:literal) => {
         concat!("/_matrix/client/unstable/org.matrix.msc4140", $path)
     };
 }
-use unstable;
+use msc4140;
 
 /// A request to schedule one event that is in no group.
 fn single(who: &Requester, room_id: OwnedRoomId, event: Event, delay: Duration) -> Schedule {

@@ -61,6 +61,8 @@ pub struct Api {
     pub rooms: ::rooms::Rooms,
     /// Rooms, for reading.
     pub reads: ::rooms::read::Reads,
+    /// Delayed events.
+    pub delayed: ::delayed_events::DelayedEvents,
     /// Configuration.
     pub options: Arc<Options>,
 }

@@ -1,6 +1,5 @@
 //! Rooms: making them, being in them, sending to them, reading them.
 
-
 mod ban;
 mod context;
 mod create;
@@ -15,7 +14,7 @@ mod leave;
 mod members;
 mod messages;
 mod redact;
-mod send;
+pub(crate) mod send;
 mod state;
 mod state_read;
 mod unban;

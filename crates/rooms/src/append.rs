@@ -61,8 +61,7 @@ impl Change {
 
     async fn check_unchanged(&mut self, unchanged: &SlotUnchanged) -> Result<(), SendError> {
         let Some(event) = self.current(&unchanged.event_type, &unchanged.state_key).await? else { return Ok(()) };
-        let excused = unchanged.other_sender_only.as_deref() == Some(event.pdu.sender());
-        if event.position > unchanged.since && !excused { Err(SendError::PreconditionFailed) } else { Ok(()) }
+        if unchanged.allows(event.position, event.pdu.sender()) { Ok(()) } else { Err(SendError::PreconditionFailed) }
     }
 
     /// The event of the current state that a state event would only repeat.

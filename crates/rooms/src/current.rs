@@ -49,7 +49,8 @@ impl<'a> Current<'a> {
         self.stored("m.room.member", user.as_str()).await
     }
 
-    async fn stored(&self, event_type: &str, state_key: &str) -> Result<Option<StoredEvent>, ReadError> {
+    /// The event under a type and state key, with all that is stored of it.
+    pub(crate) async fn stored(&self, event_type: &str, state_key: &str) -> Result<Option<StoredEvent>, ReadError> {
         let key = SlotKey { event_type: event_type.to_owned(), state_key: state_key.to_owned() };
         let slot = slots::find(&self.view, self.context.storage.hash(), self.info.nid, &key).await?;
         let Some(slot) = slot else { return Ok(None) };

@@ -45,14 +45,14 @@ pub mod visibility;
 mod worker;
 
 pub use auth::AuthError;
-pub use event_key::event_key;
-pub use pdu::{Pdu, PduError};
-pub use read::{ReadRoomError, Reader, Reads};
 pub use context::Options;
 pub use create::{CreateError, CreateRoom, InitialState, Preset};
+pub use event_key::event_key;
 pub use membership::{Details, ForgetError};
 pub use memory::RoomInfo;
 pub use outgoing::{Outgoing, Rider, SendError, Sent, SlotUnchanged};
+pub use pdu::{Pdu, PduError};
+pub use read::{ReadRoomError, Reader, Reads};
 pub use receive::{EventKeys, Incoming, ReceiveError, Received};
 pub use registry::{RoomError, Rooms};
 pub use room::Room;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use primitives::{StreamPosition, UnixMillis};
-use ruma::{EventId, OwnedEventId, OwnedUserId, canonical_json::CanonicalJsonObject};
+use ruma::{EventId, OwnedEventId, OwnedUserId, UserId, canonical_json::CanonicalJsonObject};
 use storage::{Batch, CommitError, ReadError, schema::rooms::EventLocal};
 
 /// An event of a local user that is to be made and sent.
@@ -94,6 +94,13 @@ pub struct SlotUnchanged {
     pub since: StreamPosition,
     /// If given, changes made by this user don't count either.
     pub other_sender_only: Option<OwnedUserId>,
+}
+
+impl SlotUnchanged {
+    /// Whether an event that is in the slot since a position leaves this true.
+    pub(crate) fn allows(&self, position: StreamPosition, sender: &UserId) -> bool {
+        position <= self.since || self.other_sender_only.as_deref() == Some(sender)
+    }
 }
 
 /// An event that was sent.

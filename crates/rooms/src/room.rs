@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use primitives::RoomNid;
 use ruma::RoomId;
+use storage::ReadError;
 use tokio::sync::oneshot;
 use users::Limit;
 
 use crate::{
     RoomVersion,
     context::{Context, read_error},
+    current::Current,
     memory::RoomInfo,
-    outgoing::{Outgoing, SendError, Sent},
+    outgoing::{Outgoing, SendError, Sent, SlotUnchanged},
     registry::Rooms,
     worker::{Request, SendRequest},
 };
@@ -58,6 +60,13 @@ impl Room {
         self.rooms.ask(&self.info, request).await.map_err(|_| SendError::Unavailable)?;
         // A worker that dies without an answer has written nothing that it knows of.
         answer.await.unwrap_or(Err(SendError::Unavailable))
+    }
+
+    /// Whether the room's state stands as a rider's precondition asks. Says nothing of what the worker will find: it judges again.
+    pub async fn is_unchanged(&self, slot: &SlotUnchanged) -> Result<bool, ReadError> {
+        let Some(state) = Current::read(self.context(), &self.info).await? else { return Ok(true) };
+        let event = state.stored(&slot.event_type, &slot.state_key).await?;
+        Ok(event.is_none_or(|event| slot.allows(event.position, event.pdu.sender())))
     }
 
     pub(crate) fn context(&self) -> &Arc<Context> {

@@ -12,9 +12,8 @@ use serde_json::{Map, Value, json, value::RawValue};
 use super::{
     errors::Generation,
     futures::tokens,
-    of,
+    msc4140, of,
     schedule::{json_content, json_millis, json_state_key},
-    unstable,
 };
 use crate::{
     Api,
@@ -25,34 +24,35 @@ use crate::{
 };
 
 pub(super) fn routes(routes: &mut Routes) {
-    routes.add(Method::PUT, unstable!("/rooms/{roomId}/send/future/{txnId}"), schedule);
+    routes.add(Method::PUT, msc4140!("/rooms/{roomId}/send/future/{txnId}"), schedule);
 }
 
 #[derive(Debug, Deserialize)]
-struct Body<'a> {
-    #[serde(borrow)]
-    timeout: Option<&'a RawValue>,
-    #[serde(borrow)]
-    send_on_timeout: Option<BodyEvent<'a>>,
-    #[serde(borrow, default)]
-    send_on_action: BTreeMap<String, BodyEvent<'a>>,
-    #[serde(borrow)]
-    send_now: Option<BodyEvent<'a>>,
+struct Body {
+    timeout: Option<Box<RawValue>>,
+    send_on_timeout: Option<BodyEvent>,
+    #[serde(default)]
+    send_on_action: BTreeMap<String, BodyEvent>,
+    send_now: Option<BodyEvent>,
 }
 
 #[derive(Debug, Deserialize)]
-struct BodyEvent<'a> {
+struct BodyEvent {
     #[serde(rename = "type")]
     event_type: String,
     state_key: Option<Value>,
-    #[serde(borrow)]
-    content: &'a RawValue,
+    content: Box<RawValue>,
 }
 
-impl BodyEvent<'_> {
+impl BodyEvent {
     fn read(self, api: &Api) -> ApiResult<Event> {
-        let content = json_content(api, self.content, "content")?;
-        Ok(Event { event_type: self.event_type, state_key: json_state_key(self.state_key)?, content, ..Event::default() })
+        let content = json_content(api, &self.content, "content")?;
+        Ok(Event {
+            event_type: self.event_type,
+            state_key: json_state_key(self.state_key)?,
+            content,
+            ..Event::default()
+        })
     }
 }
 
@@ -70,7 +70,7 @@ async fn schedule(
     let mut events = Vec::new();
     if let Some(event) = send_on_timeout {
         let timeout = timeout.ok_or_else(|| ApiError::missing_param("`timeout` is missing"))?;
-        let delay = Some(json_millis(timeout, "timeout")?);
+        let delay = Some(json_millis(&timeout, "timeout")?);
         events.push(NewDelayed { event: event.read(&api)?, delay, name: None, tokens: true });
     }
     for (name, event) in send_on_action {

@@ -122,7 +122,9 @@ impl Generation {
             }
             ActError::NotFound => ApiError::not_found("No such delayed event"),
             // Clients of the unstable paths try for ever after a 409.
-            ActError::Conflict(_) if self == Self::Unstable => ApiError::not_found("The delayed event has ended otherwise"),
+            ActError::Conflict(_) if self == Self::Unstable => {
+                ApiError::not_found("The delayed event has ended otherwise")
+            }
             ActError::Conflict(_) => {
                 ApiError::new(StatusCode::CONFLICT, "M_UNKNOWN", "The delayed event has ended otherwise")
             }

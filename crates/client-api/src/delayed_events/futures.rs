@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use users::{TxnKey, tokens::Requester};
 
-use super::{errors::Generation, millis, of, unstable};
+use super::{errors::Generation, millis, msc4140, of};
 use crate::{
     Api,
     error::{ApiError, ApiResult},
@@ -23,10 +23,10 @@ use crate::{
 };
 
 pub(super) fn routes(routes: &mut Routes) {
-    routes.add(Method::PUT, unstable!("/rooms/{roomId}/send_future/{eventType}/{txnId}"), message);
-    routes.add(Method::PUT, unstable!("/rooms/{roomId}/state_future/{eventType}/{stateKey}"), state);
-    routes.add(Method::POST, unstable!("/future/{token}"), act);
-    routes.add(Method::GET, unstable!("/future"), list);
+    routes.add(Method::PUT, msc4140!("/rooms/{roomId}/send_future/{eventType}/{txnId}"), message);
+    routes.add(Method::PUT, msc4140!("/rooms/{roomId}/state_future/{eventType}/{stateKey}"), state);
+    routes.add(Method::POST, msc4140!("/future/{token}"), act);
+    routes.add(Method::GET, msc4140!("/future"), list);
 }
 
 /// Of these at least one must be given.
@@ -138,7 +138,7 @@ fn show(event: &DelayedEvent) -> Value {
     let group = event.group_id.as_ref().map(|group| format!("future_group_id={}", part(group)));
     let query: Vec<_> = timeout.into_iter().chain(group).collect();
     json!({
-        "url": format!("{}{path}?{}", unstable!(""), query.join("&")),
+        "url": format!("{}{path}?{}", msc4140!(""), query.join("&")),
         "body": event.content,
         "response": with_group(tokens(&event.tokens), event.group_id.as_deref()),
     })

@@ -10,14 +10,15 @@ use serde_json::Value;
 
 use super::{
     errors::Generation,
+    msc4140,
     read::{ENDED, body, parse},
-    render, unstable,
+    render,
 };
 use crate::{Api, error::ApiResult, extract::Authenticated, routes::Routes};
 
 pub(super) fn routes(routes: &mut Routes) {
-    routes.add(Method::GET, unstable!("/delayed_events/scheduled"), scheduled);
-    routes.add(Method::GET, unstable!("/delayed_events/finalised"), finalised);
+    routes.add(Method::GET, msc4140!("/delayed_events/scheduled"), scheduled);
+    routes.add(Method::GET, msc4140!("/delayed_events/finalised"), finalised);
 }
 
 async fn scheduled(

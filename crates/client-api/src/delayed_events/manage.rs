@@ -8,7 +8,7 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{errors::Generation, unstable};
+use super::{errors::Generation, msc4140};
 use crate::{
     Api,
     error::{ApiError, ApiResult},
@@ -21,10 +21,10 @@ pub(super) fn routes(routes: &mut Routes) {
     for (name, action) in actions {
         let path = format!("/_matrix/client/v1/delayed_events/{{delayId}}/{name}");
         routes.add(Method::POST, &path, move |api, who, id| stable(api, who, id, action));
-        let path = format!("{}/{{delayId}}/{name}", unstable!("/delayed_events"));
+        let path = format!("{}/{{delayId}}/{name}", msc4140!("/delayed_events"));
         routes.add(Method::POST, &path, move |api, who, id| unstable(api, who, id, action));
     }
-    routes.add(Method::POST, unstable!("/delayed_events/{delayId}"), in_the_body);
+    routes.add(Method::POST, msc4140!("/delayed_events/{delayId}"), in_the_body);
 }
 
 async fn stable(

@@ -10,7 +10,7 @@ use primitives::UnixMillis;
 use ruma::RoomId;
 use serde_json::{Map, Value, json};
 
-use super::{errors::Generation, render, unstable};
+use super::{errors::Generation, msc4140, render};
 use crate::{
     Api,
     error::{ApiError, ApiResult},
@@ -24,9 +24,9 @@ pub(super) const ENDED: [Status; 3] = [Status::Sent, Status::Cancelled, Status::
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Method::GET, "/_matrix/client/v1/delayed_events", stable_list);
     routes.add(Method::GET, "/_matrix/client/v1/delayed_events/{delayId}", stable_event);
-    routes.add(Method::GET, unstable!("/delayed_events"), unstable_list);
+    routes.add(Method::GET, msc4140!("/delayed_events"), unstable_list);
     routes.add(Method::GET, "/_matrix/client/unstable/org.matrix.msc4486/delayed_events", unstable_list);
-    routes.add(Method::GET, unstable!("/delayed_events/{delayId}"), unstable_event);
+    routes.add(Method::GET, msc4140!("/delayed_events/{delayId}"), unstable_event);
 }
 
 async fn event(api: &Api, Authenticated(who): Authenticated, id: String) -> ApiResult<DelayedEvent> {
@@ -121,12 +121,18 @@ mod tests {
 
     #[test]
     fn bad_values_are_refused_by_name() {
-        for bad in ["dir=x", "dir=", "from_ts=-1", "to_ts=1.5", "room_id=x", "status=gone", "limit=x", "status=finalised"] {
+        for bad in
+            ["dir=x", "dir=", "from_ts=-1", "to_ts=1.5", "room_id=x", "status=gone", "limit=x", "status=finalised"]
+        {
             assert!(parse(Some(bad), Generation::Stable).is_err(), "{bad}");
         }
         assert!(parse(Some("status=finalised&delay_id=a&delay_id=b&other=1"), Generation::Unstable).is_ok());
-        let query = parse(Some("dir=b&from_ts=1&to_ts=2&type=m.x&limit=3&from=s1_2"), Generation::Stable).expect("good");
+        let query =
+            parse(Some("dir=b&from_ts=1&to_ts=2&type=m.x&limit=3&from=s1_2"), Generation::Stable).expect("good");
         assert_eq!((query.backwards, query.from_ts, query.to_ts), (true, Some(UnixMillis(1)), Some(UnixMillis(2))));
-        assert_eq!((query.event_type.as_deref(), query.limit, query.from.as_deref()), (Some("m.x"), Some(3), Some("s1_2")));
+        assert_eq!(
+            (query.event_type.as_deref(), query.limit, query.from.as_deref()),
+            (Some("m.x"), Some(3), Some("s1_2"))
+        );
     }
 }

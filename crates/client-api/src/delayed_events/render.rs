@@ -77,7 +77,9 @@ pub(super) fn finalised_2025(event: &DelayedEvent) -> Option<Value> {
             let reason = if *early { "action" } else { "delay" };
             json!({ "outcome": "send", "reason": reason, "event_id": event_id, "origin_server_ts": at.0 })
         }
-        Outcome::Failed(failure) => json!({ "outcome": "cancel", "reason": "error", "error": errors::failure(failure) }),
+        Outcome::Failed(failure) => {
+            json!({ "outcome": "cancel", "reason": "error", "error": errors::failure(failure) })
+        }
         Outcome::Cancelled(_) => json!({ "outcome": "cancel", "reason": "action" }),
     };
     body["delayed_event"] = scheduled_2025(event);

@@ -12,8 +12,9 @@ use users::tokens::Requester;
 
 use super::{
     errors::Generation,
+    msc4140,
     query::{self, DelayQuery},
-    single, unstable,
+    single,
 };
 use crate::{
     Api,
@@ -25,7 +26,7 @@ use crate::{
 
 pub(super) fn routes(routes: &mut Routes) {
     routes.add(Method::PUT, "/_matrix/client/v3/rooms/{roomId}/delayed_event/{eventType}/{txnId}", stable);
-    routes.add(Method::PUT, unstable!("/rooms/{roomId}/delayed_event/{eventType}/{txnId}"), unstable);
+    routes.add(Method::PUT, msc4140!("/rooms/{roomId}/delayed_event/{eventType}/{txnId}"), unstable);
 }
 
 type Path = Args<(String, String, String)>;
@@ -52,13 +53,10 @@ async fn unstable(
 
 /// The body. Its values are looked at one by one, so that each can be told what is wrong with it.
 #[derive(Debug, Deserialize)]
-struct Body<'a> {
-    #[serde(borrow)]
-    delay_ms: Option<&'a RawValue>,
-    #[serde(borrow)]
-    delay: Option<&'a RawValue>,
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
+struct Body {
+    delay_ms: Option<Box<RawValue>>,
+    delay: Option<Box<RawValue>>,
+    content: Option<Box<RawValue>>,
     state_key: Option<Value>,
 }
 
@@ -99,12 +97,12 @@ async fn schedule(
     let room = room_id(&room)?;
     let Body { delay_ms, delay, content, state_key } = parse_json(body, api.options.json_max_depth)?;
     let delay = delay_ms.or(delay.filter(|_| generation == Generation::Unstable));
-    let delay = json_millis(delay.ok_or_else(|| ApiError::missing_param("`delay_ms` is missing"))?, "delay_ms")?;
+    let delay = json_millis(&delay.ok_or_else(|| ApiError::missing_param("`delay_ms` is missing"))?, "delay_ms")?;
     let content = content.ok_or_else(|| ApiError::missing_param("`content` is missing"))?;
     let event = Event {
         event_type,
         state_key: json_state_key(state_key)?,
-        content: json_content(api, content, "content")?,
+        content: json_content(api, &content, "content")?,
         sticky_duration: query.sticky_duration()?,
         origin_server_ts: None,
     };

@@ -35,7 +35,13 @@ pub(super) async fn send(
         return query::schedule_message(&api, &who, room, event_type, &delay, &body, txn).await;
     }
     let event = || Ok(NewEvent { event_type, content: content_of(&api, &body)?, redacts: None });
-    let event_id = send_once(&api, &who, &room, txn, event).await?;
+    let event_id = send_once(&api, &who, &room, txn.clone(), event).await?;
+    // The transaction may have scheduled a delayed event the first time.
+    if !event_id.starts_with('$')
+        && let Some(answer) = query::first_answer(&api, &txn).await?
+    {
+        return Ok(answer);
+    }
     Ok(Json(json!({ "event_id": event_id })))
 }
 
