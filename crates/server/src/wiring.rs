@@ -8,7 +8,7 @@ use anyhow::Context;
 use axum::Router;
 use client_api::Api;
 use primitives::{Random, SharedClock};
-use rooms::{Reads, Rooms};
+use rooms::Rooms;
 use ruma::{OwnedUserId, UserId};
 use storage::Storage;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -83,10 +83,9 @@ impl Stack {
         let key = Arc::new(signing_key::load_or_generate(&config.data_dir, random)?);
         let accounts = Accounts::open(config, clock, random).await?;
         let Accounts { storage, users } = accounts.clone();
-        let (clock, random) = (clock.clone(), random.clone());
         let options = options::rooms(config)?;
-        let rooms = Rooms::open(storage.clone(), users.clone(), clock.clone(), random, key, options);
-        let reads = Reads::new(storage, users.clone(), clock, rooms.activity().clone());
+        let rooms = Rooms::open(storage, users.clone(), clock.clone(), random.clone(), key, options);
+        let reads = rooms.reads().clone();
         let options = Arc::new(options::client_api(config));
         let api = Api { users, rooms: rooms.clone(), reads, options };
         Ok(Self { accounts, rooms, api })
