@@ -3,8 +3,9 @@
 mod events;
 mod levels;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use primitives::UnixMillis;
 use ruma::{OwnedRoomAliasId, OwnedRoomId, OwnedUserId, canonical_json::CanonicalJsonObject};
 use storage::{
     CommitError, ReadError, Text,
@@ -161,6 +162,15 @@ impl From<SendError> for CreateError {
     }
 }
 
+/// Rooms that one user makes in one millisecond: from version 12 on their create events, and so their ids, would be the same.
+const MAX_COLLISIONS: usize = 1_000;
+
+/// How writing a room ended.
+enum Outcome {
+    Made,
+    IdTaken,
+}
+
 impl Rooms {
     /// Makes a room and answers with its id. When this returns, the room is durable with all its events.
     pub async fn create(&self, request: CreateRoom) -> Result<OwnedRoomId, CreateError> {
@@ -173,23 +183,43 @@ impl Rooms {
         if let Some(user) = self.context().users.nid(&request.creator).await.map_err(read_error)? {
             self.context().users.limits().check(Limit::Messages(user))?;
         }
-        let create = self.create_event(&request, version)?;
         let nid = self.new_number().await.map_err(|_| CreateError::Unavailable)?;
-        let info = RoomInfo { nid, room_id: create.room_id().to_owned(), version };
-        let mut change =
-            Change::new(Arc::clone(self.context()), self.context().storage.view(), Memory::new(info.clone()));
+        let mut at = self.context().clock.now();
+        for _ in 0..MAX_COLLISIONS {
+            let create = self.create_event(&request, version, at)?;
+            let info = RoomInfo { nid, room_id: create.room_id().to_owned(), version };
+            match self.write_new(&request, info.clone(), create, alias.as_ref()).await? {
+                Outcome::Made => {
+                    self.handle(info.clone());
+                    return Ok(info.room_id);
+                }
+                Outcome::IdTaken => at = at.plus(Duration::from_millis(1)),
+            }
+        }
+        Err(CreateError::Unavailable)
+    }
+
+    /// Writes all events of a room in one batch.
+    async fn write_new(
+        &self,
+        request: &CreateRoom,
+        info: RoomInfo,
+        create: Pdu,
+        alias: Option<&OwnedRoomAliasId>,
+    ) -> Result<Outcome, CreateError> {
+        let version = info.version;
+        let view = self.context().storage.view();
+        let mut change = Change::new(Arc::clone(self.context()), view, Memory::new(info.clone()));
         change.batch.assert_absent::<RoomIds>(&(Text::new(info.room_id.as_str()),));
-        let alias_assert = alias.as_ref().map(|alias| write_alias(&mut change, alias, &request));
+        let alias_assert = alias.map(|alias| write_alias(&mut change, alias, request));
         write_room(&mut change, &info, request.published);
-        change.persist(first(create, &request)).await?;
-        for event in self.events(&request, version, alias.as_ref()).await? {
+        change.persist(first(create, request)).await?;
+        for event in self.events(request, version, alias).await? {
             change.append(&Outgoing { local: request.local.clone(), rate_limited: false, ..event }).await?;
         }
         match change.commit().await {
-            Ok(_) => {
-                self.handle(info.clone());
-                Ok(info.room_id)
-            }
+            Ok(_) => Ok(Outcome::Made),
+            Err(CommitError::Conflict(0)) => Ok(Outcome::IdTaken),
             Err(CommitError::Conflict(index)) if Some(index) == alias_assert => Err(CreateError::AliasInUse),
             Err(error) => Err(SendError::from(error).into()),
         }
@@ -213,7 +243,12 @@ impl Rooms {
     }
 
     /// The create event. Its id is part of the room's from version 12 on; before, the room's is random.
-    fn create_event(&self, request: &CreateRoom, version: RoomVersion) -> Result<Pdu, CreateError> {
+    fn create_event(
+        &self,
+        request: &CreateRoom,
+        version: RoomVersion,
+        at: UnixMillis,
+    ) -> Result<Pdu, CreateError> {
         let context = self.context();
         let room_id = format!("!{}:{}", context.random.letters(18), context.options.server_name);
         let room_id = OwnedRoomId::try_from(room_id).map_err(|error| CreateError::BadRequest(error.to_string()))?;
@@ -229,7 +264,7 @@ impl Rooms {
             auth_events: &[],
             reference_hashes: None,
             depth: 1,
-            origin_server_ts: context.clock.now(),
+            origin_server_ts: at,
             extra: Vec::new(),
         };
         let pdu = build(input, &context.key, &context.options.server_name).map_err(SendError::from)?;
