@@ -243,12 +243,7 @@ impl Rooms {
     }
 
     /// The create event. Its id is part of the room's from version 12 on; before, the room's is random.
-    fn create_event(
-        &self,
-        request: &CreateRoom,
-        version: RoomVersion,
-        at: UnixMillis,
-    ) -> Result<Pdu, CreateError> {
+    fn create_event(&self, request: &CreateRoom, version: RoomVersion, at: UnixMillis) -> Result<Pdu, CreateError> {
         let context = self.context();
         let room_id = format!("!{}:{}", context.random.letters(18), context.options.server_name);
         let room_id = OwnedRoomId::try_from(room_id).map_err(|error| CreateError::BadRequest(error.to_string()))?;

@@ -8,6 +8,7 @@
 //! what other servers send take the same `persist`.
 
 pub mod activity;
+mod alias;
 mod append;
 pub mod auth;
 mod authorise;
@@ -44,6 +45,7 @@ pub mod version;
 pub mod visibility;
 mod worker;
 
+pub use alias::AliasError;
 pub use auth::AuthError;
 pub use context::Options;
 pub use create::{CreateError, CreateRoom, InitialState, Preset};

@@ -117,6 +117,12 @@ impl Rooms {
         self.0.workers.tracker.wait().await;
     }
 
+    /// How many workers are loaded.
+    #[cfg(test)]
+    pub(crate) fn loaded_workers(&self) -> usize {
+        self.0.workers.inboxes.lock().len()
+    }
+
     pub(crate) fn context(&self) -> &Arc<Context> {
         &self.0.context
     }
@@ -213,11 +219,5 @@ impl Workers {
         let (sender, receiver) = mpsc::channel(INBOX);
         inboxes.insert(room, sender);
         Some(receiver)
-    }
-
-    /// How many workers are loaded.
-    #[cfg(test)]
-    pub(crate) fn loaded(&self) -> usize {
-        self.inboxes.lock().len()
     }
 }

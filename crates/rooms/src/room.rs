@@ -56,7 +56,7 @@ impl Room {
         }
         crate::canonical_alias::check(self, &outgoing).await?;
         let (reply, answer) = oneshot::channel();
-        let request = Request::Send(SendRequest { outgoing, reply });
+        let request = Request::Send(SendRequest { outgoing: Box::new(outgoing), reply });
         self.rooms.ask(&self.info, request).await.map_err(|_| SendError::Unavailable)?;
         // A worker that dies without an answer has written nothing that it knows of.
         answer.await.unwrap_or(Err(SendError::Unavailable))

@@ -1,5 +1,6 @@
 //! The writing half as a whole, on a store in memory.
 
+mod alias;
 mod create;
 mod forks;
 mod members;
@@ -16,7 +17,7 @@ use ruma::{
 };
 use serde_json::Value;
 use storage::Storage;
-use users::{Authority, NewAccount, NewSession, Users};
+use users::{Authority, NewAccount, Users};
 
 use crate::{CreateRoom, Options, Outgoing, Pdu, Room, Rooms, SendError, Sent, current::Current};
 
@@ -26,7 +27,6 @@ pub(crate) struct Server {
     pub(crate) users: Users,
     pub(crate) storage: Storage,
     pub(crate) clock: Arc<ManualClock>,
-    pub(crate) key: Arc<ServerKey>,
 }
 
 pub(crate) const ALICE: &str = "@alice:x";
@@ -59,8 +59,8 @@ impl Server {
         }
         let key = Arc::new(ServerKey::new("1", [7; 32]).expect("valid"));
         let options = Options::new(server_name!("x").to_owned());
-        let rooms = Rooms::open(storage.clone(), users.clone(), shared, random, Arc::clone(&key), options);
-        Self { rooms, users, storage, clock, key }
+        let rooms = Rooms::open(storage.clone(), users.clone(), shared, random, key, options);
+        Self { rooms, users, storage, clock }
     }
 
     pub(crate) async fn nid(&self, id: &str) -> primitives::UserNid {

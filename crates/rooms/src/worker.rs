@@ -27,7 +27,7 @@ const GROUP: usize = 50;
 /// Requests that wait for one worker; more wait with whoever sends them.
 pub(crate) const INBOX: usize = 200;
 /// A worker that hears nothing for this long is unloaded.
-const IDLE: Duration = Duration::from_secs(300);
+const IDLE: Duration = Duration::from_mins(5);
 /// Attempts at a group whose head was not what the worker took it for.
 const ATTEMPTS: usize = 2;
 
@@ -41,7 +41,7 @@ pub(crate) enum Request {
 
 /// An event to be made, and who waits for it.
 pub(crate) struct SendRequest {
-    pub(crate) outgoing: Outgoing,
+    pub(crate) outgoing: Box<Outgoing>,
     pub(crate) reply: oneshot::Sender<Result<Sent, SendError>>,
 }
 
@@ -205,7 +205,9 @@ impl Worker {
         let error = match change.commit().await {
             Ok((memory, position)) => {
                 self.memory = Some(memory);
-                done.into_iter().for_each(|done| done.answer(position));
+                for done in done {
+                    done.answer(position);
+                }
                 return Ok(());
             }
             Err(error) => error,

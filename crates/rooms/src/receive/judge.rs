@@ -84,7 +84,6 @@ impl Change {
     }
 
     /// The auth events of an event; `None` in the place of one that belongs to another room. Or the ids of those that are not here.
-    #[expect(clippy::type_complexity, reason = "a list of what was found, or of what was not")]
     async fn auth_events_of(
         &mut self,
         pdu: &Pdu,

@@ -17,7 +17,7 @@ fn plain() -> Details {
     Details::default()
 }
 
-fn forbidden<T: std::fmt::Debug>(outcome: Result<T, SendError>) {
+fn forbidden<T: std::fmt::Debug>(outcome: &Result<T, SendError>) {
     assert!(matches!(outcome, Err(SendError::Forbidden { .. })), "{outcome:?}");
 }
 
@@ -25,11 +25,11 @@ fn forbidden<T: std::fmt::Debug>(outcome: Result<T, SendError>) {
 async fn a_private_room_is_entered_by_invitation_only() {
     let server = Server::new().await;
     let room = private(&server).await;
-    forbidden(room.join(uid(BOB), plain()).await);
-    forbidden(room.invite(uid(ALICE), uid(ALICE), plain()).await);
+    forbidden(&room.join(uid(BOB), plain()).await);
+    forbidden(&room.invite(uid(ALICE), uid(ALICE), plain()).await);
     room.invite(uid(ALICE), uid(BOB), plain()).await.expect("invites");
     let joined = room.join(uid(BOB), plain()).await.expect("joins");
-    forbidden(room.invite(uid(ALICE), uid(BOB), plain()).await);
+    forbidden(&room.invite(uid(ALICE), uid(BOB), plain()).await);
     let again = room.join(uid(BOB), plain()).await.expect("is there");
     assert_eq!(again, joined);
     assert_eq!(server.rooms.joined_rooms(uid(BOB)).await.expect("readable"), [room.id().to_owned()]);
@@ -45,26 +45,26 @@ async fn an_invitation_can_be_refused_even_when_the_inviter_has_gone() {
     room.leave(uid(ALICE), plain()).await.expect("leaves");
     let left = room.leave(uid(BOB), plain()).await.expect("refuses");
     assert_eq!(room.leave(uid(BOB), plain()).await.expect("has left"), left);
-    forbidden(room.leave(uid(CAROL), plain()).await);
+    forbidden(&room.leave(uid(CAROL), plain()).await);
 }
 
 #[tokio::test]
 async fn kick_ban_and_unban_mind_who_is_there() {
     let server = Server::new().await;
     let room = server.public("12").await;
-    forbidden(room.kick(uid(ALICE), uid(BOB), plain()).await);
-    forbidden(room.unban(uid(ALICE), uid(BOB), plain()).await);
-    forbidden(room.ban(uid(BOB), uid(CAROL), plain()).await);
+    forbidden(&room.kick(uid(ALICE), uid(BOB), plain()).await);
+    forbidden(&room.unban(uid(ALICE), uid(BOB), plain()).await);
+    forbidden(&room.ban(uid(BOB), uid(CAROL), plain()).await);
     room.join(uid(BOB), plain()).await.expect("joins");
-    forbidden(room.kick(uid(BOB), uid(ALICE), plain()).await);
+    forbidden(&room.kick(uid(BOB), uid(ALICE), plain()).await);
     let details = Details { reason: Some("spam".to_owned()), ..plain() };
     room.kick(uid(ALICE), uid(BOB), details).await.expect("kicks");
     let kicked = current(&room, "m.room.member", BOB).await.expect("there");
     assert_eq!(kicked.content().get(), r#"{"membership":"leave","reason":"spam"}"#);
-    forbidden(room.kick(uid(ALICE), uid(BOB), plain()).await);
+    forbidden(&room.kick(uid(ALICE), uid(BOB), plain()).await);
     room.ban(uid(ALICE), uid(BOB), plain()).await.expect("bans");
-    forbidden(room.join(uid(BOB), plain()).await);
-    forbidden(room.invite(uid(ALICE), uid(BOB), plain()).await);
+    forbidden(&room.join(uid(BOB), plain()).await);
+    forbidden(&room.invite(uid(ALICE), uid(BOB), plain()).await);
     room.unban(uid(ALICE), uid(BOB), plain()).await.expect("unbans");
     room.join(uid(BOB), plain()).await.expect("joins");
     say(&room, BOB, "back").await.expect("sends");
@@ -87,12 +87,12 @@ async fn a_member_event_shows_the_profile() {
 async fn knocking_needs_a_rule_that_asks_for_it() {
     let server = Server::new().await;
     let room = private(&server).await;
-    forbidden(room.knock(uid(BOB), plain()).await);
+    forbidden(&room.knock(uid(BOB), plain()).await);
     set(&room, ALICE, "m.room.join_rules", "", json!({ "join_rule": "knock" })).await.expect("sends");
     room.knock(uid(BOB), plain()).await.expect("knocks");
-    forbidden(room.join(uid(BOB), plain()).await);
+    forbidden(&room.join(uid(BOB), plain()).await);
     room.invite(uid(ALICE), uid(BOB), plain()).await.expect("lets in");
-    forbidden(room.knock(uid(BOB), plain()).await);
+    forbidden(&room.knock(uid(BOB), plain()).await);
     room.join(uid(BOB), plain()).await.expect("joins");
 }
 
@@ -104,14 +104,14 @@ async fn a_restricted_room_lets_in_members_of_another_by_a_members_word() {
         let room = private(&server).await;
         let allow = json!([{ "type": "m.room_membership", "room_id": space.id() }, { "type": "other" }, 5]);
         set(&room, ALICE, "m.room.join_rules", "", json!({ "join_rule": rule, "allow": allow })).await.expect("sends");
-        forbidden(room.join(uid(BOB), plain()).await);
+        forbidden(&room.join(uid(BOB), plain()).await);
         space.join(uid(BOB), plain()).await.expect("joins");
         room.join(uid(BOB), plain()).await.expect("joins");
         let member = current(&room, "m.room.member", BOB).await.expect("there");
         assert!(member.content().get().contains(r#""join_authorised_via_users_server":"@alice:x""#));
         room.leave(uid(BOB), plain()).await.expect("leaves");
         space.leave(uid(BOB), plain()).await.expect("leaves");
-        forbidden(room.join(uid(BOB), plain()).await);
+        forbidden(&room.join(uid(BOB), plain()).await);
         room.invite(uid(ALICE), uid(BOB), plain()).await.expect("invites");
         room.join(uid(BOB), plain()).await.expect("joins by invitation");
     }

@@ -228,3 +228,20 @@ async fn the_claimed_time_and_stickiness_are_the_callers() {
     assert_eq!(pdu.origin_server_ts(), UnixMillis(5));
     assert!(pdu.json().contains(r#""msc4354_sticky":{"duration_ms":1000}"#));
 }
+
+#[tokio::test]
+async fn an_idle_worker_is_unloaded_and_comes_back() {
+    let server = Server::new().await;
+    let rooms = [server.public("12").await, server.public("12").await];
+    for room in &rooms {
+        say(room, ALICE, "one").await.expect("sends");
+    }
+    assert_eq!(server.rooms.loaded_workers(), 2);
+    tokio::task::yield_now().await;
+    server.clock.advance(std::time::Duration::from_mins(6));
+    while server.rooms.loaded_workers() > 0 {
+        tokio::task::yield_now().await;
+    }
+    say(&rooms[0], ALICE, "two").await.expect("sends");
+    assert_eq!(server.rooms.loaded_workers(), 1);
+}
