@@ -42,7 +42,11 @@ async fn requester(parts: &Parts, api: &Api) -> Result<Option<Requester>, ApiErr
     let Some(token) = access_token(&parts.headers, parts.uri.query())? else {
         return Ok(None);
     };
-    Ok(Some(api.users.authenticate(&token).await?))
+    let requester = api.users.authenticate(&token).await?;
+    let address = parts.extensions.get::<primitives::net::ClientAddress>().map(|address| address.0);
+    let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    api.users.saw(&requester, address, user_agent);
+    Ok(Some(requester))
 }
 
 impl FromRequestParts<Api> for Authenticated {
