@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(written(b"ab"), [(b"\xF1k".to_vec(), 3, b"\0ab".to_vec())]);
         let fits = vec![7; MAX_VALUE_BYTES - 1];
         assert_eq!(written(&fits), [(b"\xF1k".to_vec(), MAX_VALUE_BYTES, vec![0, 7, 7])]);
-        assert_eq!(written(&[7; MAX_VALUE_BYTES]).len(), 2, "with its mark it is over the bound");
+        assert_eq!(written(&vec![7; MAX_VALUE_BYTES]).len(), 2, "with its mark it is over the bound");
         let parts = vec![7; MAX_VALUE_BYTES + 2];
         let expected = [
             (b"\x09\xF1k\0\0".to_vec(), MAX_VALUE_BYTES, vec![7, 7, 7]),

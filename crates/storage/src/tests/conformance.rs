@@ -343,12 +343,12 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
 
     #[test]
-    fn memory_is_the_model(rounds in rounds(8), limit in 1..9_usize) {
+    fn i3_memory_is_the_model(rounds in rounds(8), limit in 1..9_usize) {
         block_on(run(Kind::Inline, rounds, limit));
     }
 
     #[test]
-    fn memory_in_groups_is_the_model(rounds in rounds(8), limit in 1..9_usize) {
+    fn i3_memory_in_groups_is_the_model(rounds in rounds(8), limit in 1..9_usize) {
         block_on(run(Kind::Threaded, rounds, limit));
     }
 }
@@ -357,7 +357,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, max_shrink_iters: 64, ..ProptestConfig::with_cases(12) })]
 
     #[test]
-    fn rocks_is_the_model(rounds in rounds(12), limit in 1..9_usize) {
+    fn i3_rocks_is_the_model(rounds in rounds(12), limit in 1..9_usize) {
         block_on(run(Kind::Rocks, rounds, limit));
     }
 }

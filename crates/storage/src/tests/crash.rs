@@ -37,7 +37,7 @@ async fn joined_numbers(storage: &Storage) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_fault_at_any_step_stops_every_acknowledgement_and_what_was_acknowledged_survives() {
+async fn i2_a_fault_at_any_step_stops_every_acknowledgement_and_what_was_acknowledged_survives() {
     for kind in Kind::ALL {
         for step in Step::ALL {
             for fault in [Fault::Fail, Fault::Stop] {
@@ -71,7 +71,7 @@ async fn a_fault_at_any_step_stops_every_acknowledgement_and_what_was_acknowledg
 }
 
 #[tokio::test]
-async fn nothing_is_shown_before_it_is_durable_nor_acknowledged_before_it_is_shown() {
+async fn i2_nothing_is_shown_before_it_is_durable_nor_acknowledged_before_it_is_shown() {
     for kind in Kind::ALL {
         let (bench, faults) = (Bench::new(kind), Faults::new());
         let storage = Arc::new(OnceLock::<Storage>::new());
@@ -137,7 +137,7 @@ async fn what_waits_together_is_one_group_with_positions_in_order_and_conflicts_
 }
 
 #[tokio::test]
-async fn crashes_at_random_steps_lose_nothing_acknowledged_and_leave_nothing_half_done() {
+async fn i2_crashes_at_random_steps_lose_nothing_acknowledged_and_leave_nothing_half_done() {
     for kind in [Kind::Inline, Kind::Threaded] {
         let bench = Bench::new(kind);
         let mut acknowledged = Vec::new();
