@@ -139,6 +139,16 @@ fn members(golden: &mut Golden) {
 #[test]
 fn rooms() {
     insta::assert_snapshot!(rows().text, @r#"
+    10 room: 00000003 = 0111 '!room:example.org' 023132
+    11 room_id: '!room:example.org' 0000 = 0103
+    12 room_head: 00000003 = 010205060708090a0b8080808080200c01
+    13 event_header: 000000030000012c = 00010203040506070106 '$event' 80d095ffbc3112 '@alice:example.org' 0d 'm.room.member' 0112 '@alice:example.org' 0101010104 'late' 808080808020ac0201020201c8010104
+    13 event_header: 000000030000012d = 00010203040506070106 '$event' 80d095ffbc3112 '@alice:example.org' 0d 'm.room.member' 00000202026e6f808080808020ac0201020201c8010104
+    14 event_json: 000000030000012c = '{"type":"m"}'
+    15 event_id: eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee = 0103ac02
+    15 event_id: ff '$event:example.org' = 010301
+    16 event_local: 000000030000012c = 010106 'DEVICE' 0103 'txn' 00
+    17 timeline: 0000000300000100000000000000012c = -
     18 gap: 000000030000010000000000 = 010108 '$missing'
     19 missing_prev: 00000003 '$missing' 0000 = 0101ac02
     25 relation: 00000003bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb0000012e = 0108 'm.thread' 0e 'm.room.message' 04 '@a:b' 06 '$event'
@@ -150,5 +160,20 @@ fn rooms() {
     20 room_log: 0000000300010203040506070001 = 0100ac02808080808020020001
     20 room_log: 0000000300010203040506070002 = 01010102
     20 room_log: 0000000300010203040506070003 = 010204 '@a:b'
+    21 user_log: 0000000900010203040506070000 = 01000300ac020104
+    21 user_log: 0000000900010203040506070001 = 01010302
+    21 user_log: 0000000900010203040506070002 = 010203
+    21 user_log: 0000000900010203040506070003 = 01030008 'm.direct'
+    21 user_log: 0000000900010203040506070004 = 010406 'DEVICE'
+    22 slot: 00000003cccccccccccccccc = 0102018080808008
+    23 slot_key: 0000000300000001 = 010b 'm.room.name' 00
+    24 state_node: 0000000300000002 = 010203
+    32 room_server_slot: 00000003 'example.com' 000080000001 = -
+    33 auth_page: 0000000300000002 = 010203
+    27 membership: 0000000900000003 = 00010203040506070103ac0201
+    28 local_member: 0000000300000009 = 0100
+    29 out_of_band large: 0000000900000003 = 0001020304050607010104 '@b:c' 027b7d025b5d
+    30 alias: '#a:example.org' 0000 = 0102217212 '@alice:example.org'
+    31 room_alias: 21720000 '#a:example.org' 0000 = -
     "#);
 }
