@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use axum::Router;
 use client_api::Api;
+use delayed_events::DelayedEvents;
 use primitives::{Random, SharedClock};
 use rooms::Rooms;
 use ruma::{OwnedUserId, UserId};
@@ -84,10 +85,13 @@ impl Stack {
         let accounts = Accounts::open(config, clock, random).await?;
         let Accounts { storage, users } = accounts.clone();
         let options = options::rooms(config)?;
-        let rooms = Rooms::open(storage, users.clone(), clock.clone(), random.clone(), key, options);
+        let rooms = Rooms::open(storage.clone(), users.clone(), clock.clone(), random.clone(), key, options);
         let reads = rooms.reads().clone();
+        let options = options::delayed_events(config);
+        let (clock, random) = (clock.clone(), random.clone());
+        let delayed = DelayedEvents::open(storage, users.clone(), rooms.clone(), clock, random, options).await?;
         let options = Arc::new(options::client_api(config));
-        let api = Api { users, rooms: rooms.clone(), reads, options };
+        let api = Api { users, rooms: rooms.clone(), reads, delayed, options };
         Ok(Self { accounts, rooms, api })
     }
 
@@ -105,6 +109,8 @@ impl Stack {
     pub fn start(&self, tasks: &TaskTracker, stop: &CancellationToken) {
         let (users, stopped) = (self.accounts.users.clone(), stop.clone());
         tasks.spawn(async move { users.run(stopped).await });
+        let (delayed, stopped) = (self.api.delayed.clone(), stop.clone());
+        tasks.spawn(async move { delayed.run(stopped).await });
     }
 
     /// Waits until the store can't write any more. Why.
