@@ -1,1 +1,64 @@
-//! Placeholder.
+//! What tests of several crates share: a server's parts on a store in memory, and a clock that stands still until it is moved.
+
+use std::sync::Arc;
+
+use primitives::{ManualClock, Random, ServerKey, SharedClock, UnixMillis};
+use rooms::{Reads, Rooms};
+use ruma::{OwnedServerName, ServerName};
+use storage::Storage;
+use users::{RegistrationMode, Users};
+
+/// The parts of a server named `hs.test`, on a store in memory. Rates are not limited, registration is open, guests are let in and the shared
+/// secret is `secret`.
+#[derive(Debug)]
+pub struct Parts {
+    /// The store.
+    pub storage: Storage,
+    /// Accounts.
+    pub users: Users,
+    /// Rooms, for writing.
+    pub rooms: Rooms,
+    /// Rooms, for reading.
+    pub reads: Reads,
+    /// Time; starts in November 2023.
+    pub clock: Arc<ManualClock>,
+    /// Randomness; the same in every run.
+    pub random: Random,
+}
+
+/// The name of the server that [`Parts`] belong to.
+pub fn server_name() -> OwnedServerName {
+    ServerName::parse("hs.test").expect("a server name")
+}
+
+impl Parts {
+    /// A new server.
+    pub async fn new() -> Self {
+        let clock = ManualClock::new(UnixMillis(1_700_000_000_000));
+        let shared: SharedClock = clock.clone();
+        Self::on(Storage::memory(&shared, &Random::seeded(1)), clock).await
+    }
+
+    /// A server on a store that may have been used before.
+    pub async fn on(storage: Storage, clock: Arc<ManualClock>) -> Self {
+        let mut options = users::Options::new(server_name());
+        options.registration = RegistrationMode::Open;
+        options.allow_guests = true;
+        options.shared_secret = Some("secret".to_owned());
+        options.limits.enforce = false;
+        options.password_hash.memory_kib = 8;
+        options.password_hash.iterations = 1;
+        Self::with(storage, clock, options).await
+    }
+
+    /// A server on a store, with these options for its accounts.
+    pub async fn with(storage: Storage, clock: Arc<ManualClock>, options: users::Options) -> Self {
+        let (shared, random): (SharedClock, _) = (clock.clone(), Random::seeded(2));
+        let users = Users::open(storage.clone(), shared.clone(), random.clone(), options).await.expect("accounts open");
+        let key = Arc::new(ServerKey::new("1", [7; 32]).expect("a valid key"));
+        let options = rooms::Options::new(server_name());
+        let rooms = Rooms::open(storage.clone(), users.clone(), shared.clone(), random.clone(), key, options);
+        let reads = Reads::new(storage.clone(), users.clone(), shared, Arc::clone(rooms.activity()));
+        Self { storage, users, rooms, reads, clock, random }
+    }
+}

@@ -1,0 +1,160 @@
+//! A server in memory and clients that speak HTTP with it, without a socket between.
+
+use std::sync::Arc;
+
+use axum::{Router, body::Body};
+use client_api::{Api, Options};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use testkit::Parts;
+use tower::ServiceExt;
+
+/// A server and the way in.
+pub(crate) struct Site {
+    pub(crate) parts: Parts,
+    pub(crate) router: Router,
+}
+
+/// What the server answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    /// The body of a success.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Value {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.body);
+        self.body
+    }
+
+    /// Asserts an error's status and code; the body.
+    #[track_caller]
+    pub(crate) fn refused(self, status: u16, errcode: &str) -> Value {
+        assert_eq!((self.status.as_u16(), &self.body["errcode"]), (status, &json!(errcode)), "{}", self.body);
+        self.body
+    }
+}
+
+/// What the tests' servers are configured with.
+pub(crate) fn options() -> Options {
+    Options {
+        body_max_bytes: 1 << 20,
+        json_max_depth: 100,
+        sync_timeout_max_ms: 60_000,
+        public_base_url: Some("https://hs.test".to_owned()),
+        support: None,
+        default_room_version: "12".to_owned(),
+        delayed_events: true,
+        delayed_events_stable: true,
+        delayed_events_tokenless: true,
+        delayed_events_max_delay_ms: 86_400_000,
+        delayed_events_max_scheduled: 100,
+    }
+}
+
+impl Site {
+    pub(crate) async fn new() -> Self {
+        Self::of(Parts::new().await)
+    }
+
+    pub(crate) fn of(parts: Parts) -> Self {
+        let api = Api {
+            users: parts.users.clone(),
+            rooms: parts.rooms.clone(),
+            reads: parts.reads.clone(),
+            options: Arc::new(options()),
+        };
+        Self { router: client_api::router(api), parts }
+    }
+
+    /// One request with these exact bytes.
+    pub(crate) async fn raw(&self, method: Method, path: &str, token: Option<&str>, body: impl Into<Body>) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        self.ask(request.body(body.into()).expect("a request")).await
+    }
+
+    /// One request as it is.
+    pub(crate) async fn ask(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.expect("the router answers");
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.expect("a body").to_bytes();
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// A new user.
+    pub(crate) async fn user(&self, name: &str) -> User<'_> {
+        let body = json!({ "username": name, "password": "secret word", "auth": { "type": "m.login.dummy" } });
+        let answer = self.raw(Method::POST, "/_matrix/client/v3/register", None, body.to_string()).await.ok();
+        User::from(self, &answer)
+    }
+}
+
+/// A user on one device.
+#[derive(Clone)]
+pub(crate) struct User<'a> {
+    pub(crate) site: &'a Site,
+    pub(crate) id: String,
+    pub(crate) device: String,
+    pub(crate) token: String,
+}
+
+impl<'a> User<'a> {
+    /// The user that a login or a registration answered.
+    pub(crate) fn from(site: &'a Site, answer: &Value) -> Self {
+        let text = |key: &str| answer[key].as_str().expect(key).to_owned();
+        Self { site, id: text("user_id"), device: text("device_id"), token: text("access_token") }
+    }
+
+    /// The same user on another device.
+    pub(crate) async fn log_in(&self) -> Self {
+        let identifier = json!({ "type": "m.id.user", "user": self.id });
+        let body = json!({ "type": "m.login.password", "identifier": identifier, "password": "secret word" });
+        Self::from(self.site, &self.site.raw(Method::POST, "/_matrix/client/v3/login", None, body.to_string()).await.ok())
+    }
+
+    /// One request below `/_matrix/client`.
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Value) -> Answer {
+        let path = format!("/_matrix/client/{path}");
+        let body = if method == Method::GET { Body::empty() } else { body.to_string().into() };
+        self.site.raw(method, &path, Some(&self.token), body).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, Value::Null).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::PUT, path, body).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::POST, path, body).await
+    }
+
+    /// A new room; its id.
+    pub(crate) async fn room(&self, body: Value) -> String {
+        self.post("v3/createRoom", body).await.ok()["room_id"].as_str().expect("a room id").to_owned()
+    }
+
+    /// Sends a text message; the event id.
+    pub(crate) async fn say(&self, room: &str, txn: &str, text: &str) -> String {
+        let body = json!({ "msgtype": "m.text", "body": text });
+        let answer = self.put(&format!("v3/rooms/{room}/send/m.room.message/{txn}"), body).await.ok();
+        answer["event_id"].as_str().expect("an event id").to_owned()
+    }
+
+    /// One sync without waiting.
+    pub(crate) async fn sync(&self, since: Option<&Value>) -> Value {
+        let since = since.map(|since| format!("&since={}", since.as_str().expect("a token"))).unwrap_or_default();
+        self.get(&format!("v3/sync?timeout=0{since}")).await.ok()
+    }
+}
