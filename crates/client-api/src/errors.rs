@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ::rooms::{CreateError, ForgetError, RoomError, SendError, read::ReadRoomError, tokens::BadToken};
+use ::rooms::{AliasError, CreateError, ForgetError, RoomError, SendError, read::ReadRoomError, tokens::BadToken};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 use users::{
@@ -239,6 +239,20 @@ impl From<ReadRoomError> for ApiError {
             ReadRoomError::Forbidden => Self::forbidden("You are not in this room"),
             ReadRoomError::BadToken(error) => error.into(),
             ReadRoomError::Storage(error) => Self::internal(error),
+        }
+    }
+}
+
+impl From<AliasError> for ApiError {
+    fn from(error: AliasError) -> Self {
+        match error {
+            AliasError::OtherServer(_) => Self::invalid_param(error.to_string()),
+            AliasError::Taken(_) => Self::new(StatusCode::CONFLICT, "M_UNKNOWN", error.to_string()),
+            AliasError::Unknown(_) => Self::not_found(error.to_string()),
+            AliasError::Forbidden(reason) => Self::forbidden(reason),
+            AliasError::UnknownRoom => Self::not_found(error.to_string()),
+            AliasError::Unavailable => Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", error.to_string()),
+            AliasError::Storage(error) => Self::internal(error),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Rooms: making them, being in them, sending to them, reading them.
 
+mod alias;
 mod ban;
 mod context;
 mod create;
@@ -97,10 +98,7 @@ async fn resolve(api: &Api, text: &str) -> ApiResult<OwnedRoomId> {
         OwnedRoomOrAliasId::try_from(text).map_err(|_| ApiError::invalid_param("Neither a room id nor an alias"))?;
     match OwnedRoomId::try_from(id) {
         Ok(room) => Ok(room),
-        Err(alias) => {
-            let _ = (api, alias);
-            Err(ApiError::not_found("No room has this alias"))
-        }
+        Err(alias) => Ok(api.rooms.resolve_alias(&alias).await?),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use delayed_events::DelayedEvents;
 use primitives::{ManualClock, Random, ServerKey, SharedClock, UnixMillis};
 use rooms::{Reads, Rooms};
 use ruma::{OwnedServerName, ServerName};
@@ -20,6 +21,8 @@ pub struct Parts {
     pub rooms: Rooms,
     /// Rooms, for reading.
     pub reads: Reads,
+    /// Delayed events. Nothing sends what is due unless a test runs it.
+    pub delayed: DelayedEvents,
     /// Time; starts in November 2023.
     pub clock: Arc<ManualClock>,
     /// Randomness; the same in every run.
@@ -58,7 +61,10 @@ impl Parts {
         let key = Arc::new(ServerKey::new("1", [7; 32]).expect("a valid key"));
         let options = rooms::Options::new(server_name());
         let rooms = Rooms::open(storage.clone(), users.clone(), shared.clone(), random.clone(), key, options);
-        let reads = Reads::new(storage.clone(), users.clone(), shared, Arc::clone(rooms.activity()));
-        Self { storage, users, rooms, reads, clock, random }
+        let reads = rooms.reads().clone();
+        let delayed = delayed_events::Options::default();
+        let (on, us, at) = (storage.clone(), users.clone(), rooms.clone());
+        let delayed = DelayedEvents::open(on, us, at, shared, random.clone(), delayed).await.expect("delayed events open");
+        Self { storage, users, rooms, reads, delayed, clock, random }
     }
 }

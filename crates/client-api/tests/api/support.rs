@@ -67,6 +67,7 @@ impl Site {
             users: parts.users.clone(),
             rooms: parts.rooms.clone(),
             reads: parts.reads.clone(),
+            delayed: parts.delayed.clone(),
             options: Arc::new(options()),
         };
         Self { router: client_api::router(api), parts }
