@@ -246,7 +246,7 @@ impl From<ReadRoomError> for ApiError {
 impl From<AliasError> for ApiError {
     fn from(error: AliasError) -> Self {
         match error {
-            AliasError::OtherServer(_) => Self::invalid_param(error.to_string()),
+            AliasError::NotLocal(_) => Self::invalid_param(error.to_string()),
             AliasError::Taken(_) => Self::new(StatusCode::CONFLICT, "M_UNKNOWN", error.to_string()),
             AliasError::Unknown(_) => Self::not_found(error.to_string()),
             AliasError::Forbidden(reason) => Self::forbidden(reason),

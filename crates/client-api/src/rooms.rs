@@ -61,9 +61,9 @@ pub(crate) fn routes(routes: &mut Routes) {
     routes.add(Method::GET, &room("messages"), messages::messages);
     routes.add(Method::GET, &room("members"), members::members);
     routes.add(Method::GET, &room("joined_members"), members::joined);
-    //     routes.add(Method::GET, &format!("{V3}/directory/room/{{alias}}"), alias::look_up);
-    //     routes.add(Method::PUT, &format!("{V3}/directory/room/{{alias}}"), alias::create);
-    //     routes.add(Method::DELETE, &format!("{V3}/directory/room/{{alias}}"), alias::delete);
+    routes.add(Method::GET, &format!("{V3}/directory/room/{{alias}}"), alias::look_up);
+    routes.add(Method::PUT, &format!("{V3}/directory/room/{{alias}}"), alias::create);
+    routes.add(Method::DELETE, &format!("{V3}/directory/room/{{alias}}"), alias::delete);
 }
 
 /// A room id out of a path.
