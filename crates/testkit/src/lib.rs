@@ -64,7 +64,8 @@ impl Parts {
         let reads = rooms.reads().clone();
         let delayed = delayed_events::Options::default();
         let (on, us, at) = (storage.clone(), users.clone(), rooms.clone());
-        let delayed = DelayedEvents::open(on, us, at, shared, random.clone(), delayed).await.expect("delayed events open");
+        let delayed =
+            DelayedEvents::open(on, us, at, shared, random.clone(), delayed).await.expect("delayed events open");
         Self { storage, users, rooms, reads, delayed, clock, random }
     }
 }

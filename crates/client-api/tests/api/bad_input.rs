@@ -27,7 +27,8 @@ async fn errors_and_preflights_carry_cors_headers() {
     let site = Site::new().await;
     let answer = site.raw(Method::GET, "/_matrix/client/v3/room_keys/version", None, "").await;
     assert_eq!(answer.headers["access-control-allow-origin"], "*");
-    let request = Request::builder().method(Method::OPTIONS).uri("/_matrix/client/v3/sync").header("origin", "https://app.test");
+    let request =
+        Request::builder().method(Method::OPTIONS).uri("/_matrix/client/v3/sync").header("origin", "https://app.test");
     let answer = site.ask(request.body(axum::body::Body::empty()).expect("a request")).await;
     assert!(answer.status.is_success());
     assert!(answer.headers["access-control-allow-headers"].to_str().expect("text").contains("authorization"));
@@ -89,7 +90,12 @@ async fn bodies_that_are_no_event_are_refused_and_nothing_is_stored() {
 async fn wrong_types_in_requests() {
     let site = Site::new().await;
     let alice = site.user("alice").await;
-    for body in [json!({ "room_version": 1 }), json!({ "invite": "x" }), json!({ "invite": ["not a user"] }), json!({ "name": 5 })] {
+    for body in [
+        json!({ "room_version": 1 }),
+        json!({ "invite": "x" }),
+        json!({ "invite": ["not a user"] }),
+        json!({ "name": 5 }),
+    ] {
         alice.post("v3/createRoom", body).await.refused(400, "M_BAD_JSON");
     }
     alice.post("v3/createRoom", json!({ "room_version": "nope" })).await.refused(400, "M_UNSUPPORTED_ROOM_VERSION");
@@ -122,7 +128,15 @@ async fn tokens_and_parameters_of_reads() {
     let site = Site::new().await;
     let alice = site.user("alice").await;
     let room = alice.room(json!({})).await;
-    for query in ["since=nonsense", "since=s1_2_3", "since=", "timeout=x", "full_state=maybe", "filter={", "filter=%7B%22room%22:5%7D"] {
+    for query in [
+        "since=nonsense",
+        "since=s1_2_3",
+        "since=",
+        "timeout=x",
+        "full_state=maybe",
+        "filter={",
+        "filter=%7B%22room%22:5%7D",
+    ] {
         let answer = alice.get(&format!("v3/sync?{query}")).await;
         assert_eq!(answer.status, 400, "{query}: {}", answer.body);
     }

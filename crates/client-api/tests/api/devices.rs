@@ -24,7 +24,10 @@ async fn a_device_is_named_and_deleted_by_password() {
     alice.call(Method::DELETE, &path, auth("wrong")).await.refused(401, "M_FORBIDDEN");
     other.get("v3/account/whoami").await.ok();
     // A session is good for the operation it was opened for, and for no other.
-    alice.call(Method::DELETE, &format!("v3/devices/{}", alice.device), auth("secret word")).await.refused(403, "M_FORBIDDEN");
+    alice
+        .call(Method::DELETE, &format!("v3/devices/{}", alice.device), auth("secret word"))
+        .await
+        .refused(403, "M_FORBIDDEN");
     alice.call(Method::DELETE, &path, auth("secret word")).await.ok();
     other.get("v3/account/whoami").await.refused(401, "M_UNKNOWN_TOKEN");
     alice.get(&path).await.refused(404, "M_NOT_FOUND");

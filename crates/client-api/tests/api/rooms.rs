@@ -67,7 +67,10 @@ async fn a_redacted_event_has_lost_its_content_on_every_read() {
     let event = alice.say(&room, "1", "a mistake").await;
     let redaction = alice.put(&format!("v3/rooms/{room}/redact/{event}/2"), json!({ "reason": "typo" })).await.ok();
     let read = alice.get(&format!("v3/rooms/{room}/event/{event}")).await.ok();
-    assert_eq!((&read["content"], &read["unsigned"]["redacted_because"]["event_id"]), (&json!({}), &redaction["event_id"]));
+    assert_eq!(
+        (&read["content"], &read["unsigned"]["redacted_because"]["event_id"]),
+        (&json!({}), &redaction["event_id"])
+    );
     for path in ["messages?dir=b".to_owned(), format!("context/{event}")] {
         let text = alice.get(&format!("v3/rooms/{room}/{path}")).await.ok().to_string();
         assert!(!text.contains("a mistake"), "{text}");

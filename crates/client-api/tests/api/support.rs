@@ -119,7 +119,10 @@ impl<'a> User<'a> {
     pub(crate) async fn log_in(&self) -> Self {
         let identifier = json!({ "type": "m.id.user", "user": self.id });
         let body = json!({ "type": "m.login.password", "identifier": identifier, "password": "secret word" });
-        Self::from(self.site, &self.site.raw(Method::POST, "/_matrix/client/v3/login", None, body.to_string()).await.ok())
+        Self::from(
+            self.site,
+            &self.site.raw(Method::POST, "/_matrix/client/v3/login", None, body.to_string()).await.ok(),
+        )
     }
 
     /// One request below `/_matrix/client`.
