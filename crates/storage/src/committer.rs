@@ -234,7 +234,19 @@ impl Drop for Committer {
     }
 }
 
+/// Tells the server to end when the committer's thread ends by a panic: nobody else would notice.
+struct Alarm(Arc<Shared>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.failed.send_replace(Some("the committer has panicked".to_owned()));
+        }
+    }
+}
+
 fn work(mut core: Core, messages: &mpsc::Receiver<Message>) {
+    let _alarm = Alarm(Arc::clone(&core.shared));
     loop {
         match messages.recv_timeout(HEALTH_INTERVAL) {
             Ok(Message::Commit(first)) => {

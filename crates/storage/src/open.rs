@@ -176,7 +176,7 @@ pub(crate) fn open(options: Options, build: Build, clock: &SharedClock, random: 
 fn open_directory(path: &Path, memory_budget_bytes: usize) -> Result<Rocks, OpenError> {
     std::fs::create_dir_all(path).map_err(|e| OpenError::Failed(format!("{}: {e}", path.display())))?;
     Rocks::open(&RocksOptions { path, memory_budget_bytes }).map_err(|error| {
-        if error.0.contains("lock ") { OpenError::InUse(path.to_owned()) } else { OpenError::Failed(error.0) }
+        if Rocks::is_in_use(&error) { OpenError::InUse(path.to_owned()) } else { OpenError::Failed(error.0) }
     })
 }
 

@@ -10,8 +10,13 @@ use crate::{
     large,
 };
 
-/// A read of more rows than this leaves the async threads alone, on engines whose reads can block.
+/// A read leaves the async threads alone after so many rows, on engines whose reads can block.
 const INLINE_ROWS: usize = 512;
+
+/// The most rows that one page has, whatever limit is asked for.
+pub const MAX_PAGE_ROWS: usize = 16_384;
+/// A page whose values have reached this many bytes takes no further row.
+pub const MAX_PAGE_BYTES: usize = 16 << 20;
 
 /// Why something could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -109,19 +114,22 @@ impl View {
     /// Several values, in the order of the keys.
     pub async fn multi_get<T: Table>(&self, keys: &[T::Key]) -> Result<Vec<Option<T::Value>>, ReadError> {
         let rows: Vec<_> = keys.iter().map(|key| KeyBytes::of_row(T::ID, key)).collect();
+        if rows.len() <= INLINE_ROWS || !self.0.snapshot.may_block() {
+            return self.0.multi_get::<T>(&rows);
+        }
         let seen = Arc::clone(&self.0);
-        self.run(rows.len(), move || seen.multi_get::<T>(&rows)).await
+        blocking(move || seen.multi_get::<T>(&rows)).await
     }
 
-    /// Up to `limit` rows of a range.
+    /// Up to `limit` rows of a range: at most [`MAX_PAGE_ROWS`], and none after the values have reached [`MAX_PAGE_BYTES`].
     pub async fn scan<T: Table>(
         &self,
         range: &KeyRange,
         limit: usize,
         direction: Direction,
     ) -> Result<Page<T>, ReadError> {
-        let (seen, range) = (Arc::clone(&self.0), range.clone());
-        self.run(limit, move || seen.scan::<T>(&range, limit, direction)).await
+        let (rows, rest) = self.page::<T, _>(range, limit, direction, Seen::row::<T>).await?;
+        Ok(Page { rows, rest })
     }
 
     /// As [`Self::scan`], outside async code: on a thread that may block.
@@ -131,92 +139,94 @@ impl View {
         limit: usize,
         direction: Direction,
     ) -> Result<Page<T>, ReadError> {
-        self.0.scan::<T>(range, limit, direction)
+        let limit = limit.min(MAX_PAGE_ROWS);
+        let (rows, rest) = self.0.page::<T, _>(range, limit, &mut 0, direction, Seen::row::<T>)?;
+        Ok(Page { rows, rest })
     }
 
-    /// The keys of up to `limit` rows of a range; the values are not looked at.
+    /// The keys of up to `limit` rows of a range, as [`Self::scan`]; the values are not read.
     pub async fn scan_keys<T: Table>(
         &self,
         range: &KeyRange,
         limit: usize,
         direction: Direction,
     ) -> Result<KeyPage<T>, ReadError> {
-        let (seen, range) = (Arc::clone(&self.0), range.clone());
-        self.run(limit, move || seen.scan_keys::<T>(&range, limit, direction)).await
+        let (keys, rest) = self.page::<T, _>(range, limit, direction, |_, row, _| decode_key::<T>(row)).await?;
+        Ok(KeyPage { keys, rest })
     }
 
-    /// Does a read of up to so many rows here, or on a blocking thread.
-    async fn run<R: Send + 'static>(
+    /// The first rows of a page here, and if there are many, the others on a blocking thread.
+    async fn page<T: Table, R: Send + 'static>(
         &self,
-        rows: usize,
-        read: impl FnOnce() -> Result<R, ReadError> + Send + 'static,
-    ) -> Result<R, ReadError> {
-        if rows <= INLINE_ROWS || !self.0.snapshot.may_block() {
-            return read();
-        }
-        let done = tokio::task::spawn_blocking(read).await;
-        done.map_err(|e| ReadError::Engine(e.to_string()))?
+        range: &KeyRange,
+        limit: usize,
+        direction: Direction,
+        decode: Decode<R>,
+    ) -> Result<(Vec<R>, Option<KeyRange>), ReadError> {
+        let limit = limit.min(MAX_PAGE_ROWS);
+        let at_once = if self.0.snapshot.may_block() { limit.min(INLINE_ROWS) } else { limit };
+        let mut bytes = 0;
+        let (mut rows, rest) = self.0.page::<T, R>(range, at_once, &mut bytes, direction, decode)?;
+        let (Some(range), true) = (&rest, rows.len() == at_once && at_once < limit) else { return Ok((rows, rest)) };
+        let (seen, range, limit) = (Arc::clone(&self.0), range.clone(), limit - at_once);
+        let (others, rest) = blocking(move || seen.page::<T, R>(&range, limit, &mut bytes, direction, decode)).await?;
+        rows.extend(others);
+        Ok((rows, rest))
     }
 }
+
+/// Reads on a thread that may block.
+async fn blocking<R: Send + 'static>(
+    read: impl FnOnce() -> Result<R, ReadError> + Send + 'static,
+) -> Result<R, ReadError> {
+    let done = tokio::task::spawn_blocking(read).await;
+    done.map_err(|e| ReadError::Engine(e.to_string()))?
+}
+
+/// Makes something of a row key and its stored value.
+type Decode<R> = fn(&Seen, &[u8], &[u8]) -> Result<R, ReadError>;
 
 impl Seen {
     fn multi_get<T: Table>(&self, rows: &[Vec<u8>]) -> Result<Vec<Option<T::Value>>, ReadError> {
         let mut values: Vec<_> = std::iter::repeat_with(|| None).take(rows.len()).collect();
         self.snapshot.multi_get(rows, |index, value| {
-            values[index] = value.map(|value| self.decode::<T>(&rows[index], value));
+            values[index] = value.map(|value| self.value::<T>(&rows[index], value));
         })?;
         values.into_iter().map(Option::transpose).collect()
     }
 
-    fn scan<T: Table>(&self, range: &KeyRange, limit: usize, direction: Direction) -> Result<Page<T>, ReadError> {
-        let mut rows = Vec::new();
-        let rest = self.page::<T>(range, limit, direction, |row, value| {
-            rows.push((decode_key::<T>(row)?, self.decode::<T>(row, value)?));
-            Ok(())
-        })?;
-        Ok(Page { rows, rest })
-    }
-
-    fn scan_keys<T: Table>(
+    /// Up to `limit` rows of a range, and what is left of it. `bytes` counts those of the page's values, this part's and earlier ones'.
+    fn page<T: Table, R>(
         &self,
         range: &KeyRange,
         limit: usize,
+        bytes: &mut usize,
         direction: Direction,
-    ) -> Result<KeyPage<T>, ReadError> {
-        let mut keys = Vec::new();
-        let rest = self.page::<T>(range, limit, direction, |row, _| {
-            keys.push(decode_key::<T>(row)?);
-            Ok(())
-        })?;
-        Ok(KeyPage { keys, rest })
-    }
-
-    /// Hands up to `limit` rows of a range to `take`; answers with what is left of the range.
-    fn page<T: Table>(
-        &self,
-        range: &KeyRange,
-        limit: usize,
-        direction: Direction,
-        mut take: impl FnMut(&[u8], &[u8]) -> Result<(), ReadError>,
-    ) -> Result<Option<KeyRange>, ReadError> {
+        decode: Decode<R>,
+    ) -> Result<(Vec<R>, Option<KeyRange>), ReadError> {
         let (start, end) = range.rows(T::ID);
-        let mut taken = 0;
-        let mut rest = None;
-        let mut result = Ok(());
+        let (mut rows, mut rest, mut wrong) = (Vec::new(), None, None);
         self.snapshot.scan(&start, &end, direction, &mut |row, value| {
-            if taken == limit {
+            if rows.len() == limit || *bytes >= MAX_PAGE_BYTES {
                 rest = Some(range.rest(&row[1..], direction));
                 return ControlFlow::Break(());
             }
-            taken += 1;
-            result = take(row, value);
-            if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            *bytes += value.len();
+            match decode(self, row, value) {
+                Ok(decoded) => rows.push(decoded),
+                Err(error) => wrong = Some(error),
+            }
+            if wrong.is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        result.map(|()| rest)
+        wrong.map_or(Ok((rows, rest)), Err)
+    }
+
+    fn row<T: Table>(&self, row: &[u8], value: &[u8]) -> Result<(T::Key, T::Value), ReadError> {
+        Ok((decode_key::<T>(row)?, self.value::<T>(row, value)?))
     }
 
     /// Reads the value of a row, fetching its parts if it has any.
-    fn decode<T: Table>(&self, row: &[u8], value: &[u8]) -> Result<T::Value, ReadError> {
+    fn value<T: Table>(&self, row: &[u8], value: &[u8]) -> Result<T::Value, ReadError> {
         if T::LARGE { decode::<T>(&large::resolve(&self.snapshot, row, value)?) } else { decode::<T>(value) }
     }
 }

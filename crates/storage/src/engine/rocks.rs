@@ -72,6 +72,13 @@ impl Rocks {
         Ok(Self { db: Arc::new(db), unsynced })
     }
 
+    /// Whether opening failed because the database is open, in another process or in this one. There is no code for it, only words.
+    pub(crate) fn is_in_use(error: &EngineError) -> bool {
+        ["IO error: While lock file: ", "IO error: lock hold by current process"]
+            .iter()
+            .any(|words| error.0.starts_with(words))
+    }
+
     pub(super) fn write(&self, writes: Vec<Write>) -> Result<(), EngineError> {
         let mut batch = WriteBatch::default();
         for write in writes {
@@ -175,6 +182,8 @@ fn family_options(family: &Family, cache: &Cache, memory_budget: usize) -> Optio
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_bottommost_compression_type(DBCompressionType::Zstd);
     options.set_write_buffer_size((memory_budget / 32).clamp(MIB, 32 * MIB));
+    // Where most of what lies together is deleted, reads would wade through it until it is compacted away.
+    options.add_compact_on_deletion_collector_factory(8 * KIB, 4 * KIB, 0.5);
     // Small, because each of some twenty families holds at least one.
     options.set_arena_block_size(64 * KIB);
     options

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::{Bench, Kind};
 use crate::{
-    Batch, CommitError, Direction, Key, KeyRange, MAX_VALUE_BYTES, Positioned, Raw, Storage, Table, Text, Value, View,
+    Batch, CommitError, Direction, Key, KeyRange, MAX_PAGE_BYTES, MAX_PAGE_ROWS, MAX_VALUE_BYTES, Positioned, Raw,
+    Storage, Table, Text, Value, View,
     schema::testing::{Big, Log, Plain},
 };
 
@@ -365,7 +366,8 @@ proptest! {
 #[tokio::test]
 async fn long_scans_and_deleted_ranges_are_the_same_on_every_engine() {
     for kind in Kind::ALL {
-        let storage = Bench::new(kind).open();
+        let bench = Bench::new(kind);
+        let storage = bench.open();
         let mut batch = Batch::new();
         let mut keys = Vec::new();
         for i in 0..2_000_u16 {
@@ -400,7 +402,8 @@ async fn long_scans_and_deleted_ranges_are_the_same_on_every_engine() {
 #[tokio::test]
 async fn what_is_over_a_bound_is_refused_and_changes_nothing() {
     for kind in Kind::ALL {
-        let storage = Bench::new(kind).open();
+        let bench = Bench::new(kind);
+        let storage = bench.open();
         let before = storage.position();
         let mut batch = Batch::new();
         batch.put::<Plain>(&(0, Text::new(""), 0), &Raw(vec![0; MAX_VALUE_BYTES + 1]));
@@ -415,5 +418,55 @@ async fn what_is_over_a_bound_is_refused_and_changes_nothing() {
         storage.commit(batch).await.expect("within the bounds");
         let value = storage.view().get::<Big>(&(0, 0)).await.expect("readable").expect("there");
         assert_eq!(value, Raw(vec![7; 15 << 20]), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_is_bounded_in_rows_and_says_what_is_left() {
+    for kind in Kind::ALL {
+        let bench = Bench::new(kind);
+        let storage = bench.open();
+        for part in 0..4 {
+            let mut batch = Batch::new();
+            for position in 1..=5_000 {
+                let row = Positioned { position: StreamPosition(position), value: 0 };
+                batch.put::<Log>(&(part, row.position, 0), &row);
+            }
+            storage.commit(batch).await.expect("commits");
+        }
+        let (view, all) = (storage.view(), KeyRange::prefix(&()));
+        let page = view.scan_keys::<Log>(&all, usize::MAX, Direction::Forward).await.expect("readable");
+        assert_eq!(page.keys.len(), MAX_PAGE_ROWS, "{kind:?}");
+        let now = view.scan_now::<Log>(&all, usize::MAX, Direction::Forward).expect("readable");
+        assert_eq!((now.rows.len(), &now.rest), (MAX_PAGE_ROWS, &page.rest), "{kind:?}");
+        let rest = page.rest.expect("more is left");
+        let rest = view.scan_keys::<Log>(&rest, usize::MAX, Direction::Forward).await.expect("readable");
+        assert_eq!((rest.keys.len(), rest.rest), (20_000 - MAX_PAGE_ROWS, None), "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_is_bounded_in_bytes_and_says_what_is_left() {
+    const ROW_BYTES: usize = 20_000;
+    for kind in Kind::ALL {
+        let bench = Bench::new(kind);
+        let storage = bench.open();
+        for part in 0..4 {
+            let mut batch = Batch::new();
+            for i in 0..=255 {
+                batch.put::<Plain>(&(part, Text::new("fat"), i), &Raw(vec![i; ROW_BYTES]));
+            }
+            storage.commit(batch).await.expect("commits");
+        }
+        let view = storage.view();
+        let mut pages = Vec::new();
+        let mut rest = Some(KeyRange::prefix(&()));
+        while let Some(range) = rest {
+            let page = view.scan::<Plain>(&range, usize::MAX, Direction::Backward).await.expect("readable");
+            pages.push(page.rows.len());
+            rest = page.rest;
+        }
+        let full = MAX_PAGE_BYTES.div_ceil(ROW_BYTES);
+        assert_eq!(pages, [full, 4 * 256 - full], "{kind:?}");
     }
 }

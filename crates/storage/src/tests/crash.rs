@@ -1,12 +1,17 @@
 //! Faults and crashes: what was acknowledged is there, nothing is there in part, and nothing is shown before it is durable.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock},
+};
 
 use primitives::StreamPosition;
+use tempfile::TempDir;
 
 use super::{Bench, Kind};
 use crate::{
-    Batch, CommitError, Direction, Fault, Faults, KeyRange, Positioned, Raw, Step, Storage, Text,
+    Batch, CommitError, Direction, Fault, Faults, KeyRange, Options, Positioned, Raw, Step, Storage, Text,
+    open::BUILD,
     schema::testing::{Big, Log, Plain},
 };
 
@@ -174,4 +179,60 @@ async fn a_store_left_over_from_before_a_crash_cannot_write() {
     old.commit(joined(2)).await.expect_err("the disk has been taken over");
     new.commit(joined(3)).await.expect("commits");
     assert_eq!(joined_numbers(&bench.open()).await, [1, 3]);
+}
+
+#[tokio::test]
+async fn a_panic_in_the_committer_is_a_failure_like_any_other() {
+    for kind in [Kind::Threaded, Kind::Rocks] {
+        let (bench, faults) = (Bench::new(kind), Faults::new());
+        let storage = bench.open_with(&faults);
+        storage.commit(joined(1)).await.expect("commits");
+        faults.observe(|step| assert_ne!(step, Step::Publish, "ordered by the test"));
+        assert!(matches!(storage.commit(joined(2)).await, Err(CommitError::Failed(_))), "{kind:?}");
+        assert!(matches!(storage.commit(joined(3)).await, Err(CommitError::Failed(_))), "{kind:?}");
+        assert_eq!(storage.failed().await, "the committer has panicked");
+        drop(storage);
+        assert_eq!(joined_numbers(&bench.open()).await, [1, 2], "{kind:?}: it was durable");
+    }
+}
+
+/// The newest log of a database, and its length.
+fn newest_log(directory: &Path) -> (PathBuf, u64) {
+    let entries = std::fs::read_dir(directory).expect("readable").map(|entry| entry.expect("readable").path());
+    let log = entries.filter(|path| path.extension().is_some_and(|e| e == "log")).max().expect("there is a log");
+    let length = log.metadata().expect("readable").len();
+    (log, length)
+}
+
+fn copy(from: &Path) -> TempDir {
+    let to = tempfile::tempdir().expect("a temporary directory");
+    for entry in std::fs::read_dir(from).expect("readable") {
+        let entry = entry.expect("readable");
+        std::fs::copy(entry.path(), to.path().join(entry.file_name())).expect("copied");
+    }
+    to
+}
+
+#[tokio::test]
+async fn i2_a_log_cut_at_any_length_leaves_all_commits_before_the_cut_and_nothing_in_part() {
+    let bench = Bench::new(Kind::Rocks);
+    let storage = bench.open();
+    let mut lengths = Vec::new();
+    for number in 0..4 {
+        storage.commit(joined(number)).await.expect("commits");
+        lengths.push(newest_log(bench.path()).1);
+    }
+    // The copy is of a database that was never closed, as after a loss of power.
+    let crashed = copy(bench.path());
+    let total = lengths[3];
+    for step in 0..24 {
+        let cut = lengths[0] - 1 + (total - lengths[0] + 1) * step / 23;
+        let machine = copy(crashed.path());
+        let (log, _) = newest_log(machine.path());
+        std::fs::OpenOptions::new().write(true).open(&log).expect("writable").set_len(cut).expect("cut");
+        let options = Options { memory_budget_bytes: 16 << 20, ..Options::directory(machine.path(), "example.org") };
+        let survived = joined_numbers(&bench.open_as(options, BUILD).expect("opens")).await;
+        let before_the_cut: Vec<u8> = (0..4).filter(|n| lengths[usize::from(*n)] <= cut).collect();
+        assert_eq!(survived, before_the_cut, "cut at {cut} of {lengths:?}");
+    }
 }
