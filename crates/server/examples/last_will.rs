@@ -98,11 +98,12 @@ impl User {
                 if event["type"] != MEMBERSHIP {
                     continue;
                 }
+                let sender = event["sender"].as_str().unwrap_or_default();
                 if event["content"] == json!({}) {
-                    timeline.note(&format!("Bob sees that {} has left the call", event["sender"]));
+                    timeline.note(&format!("Bob sees that {sender} has left the call"));
                     return Ok(());
                 }
-                timeline.note(&format!("Bob sees that {} is in the call", event["sender"]));
+                timeline.note(&format!("Bob sees that {sender} is in the call"));
             }
         }
     }

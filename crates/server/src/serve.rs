@@ -20,10 +20,12 @@ use crate::{
     wiring::{Accounts, Stack},
 };
 
-/// How long running requests may take to end after SIGTERM. With the rest of the way down it stays within five seconds.
-const DRAIN_GRACE: Duration = Duration::from_secs(3);
+/// How long running requests may take to end after SIGTERM. With what follows, the way down stays within five seconds.
+const DRAIN_GRACE: Duration = Duration::from_millis(2_500);
 /// How long background work may take to stop after that.
-const STOP_GRACE: Duration = Duration::from_secs(1);
+const STOP_GRACE: Duration = Duration::from_millis(500);
+/// How long the store may take to be put in order. What is cut off here costs the next start a little time, and no data.
+const CLOSE_GRACE: Duration = Duration::from_millis(1_500);
 
 /// Serves until SIGTERM or SIGINT. `reload` reads the configuration again (on SIGHUP); `say` tells the person who started the server.
 ///
@@ -65,7 +67,9 @@ pub async fn serve(
     if tokio::time::timeout(STOP_GRACE, tasks.wait()).await.is_err() {
         warn!(tasks = tasks.len(), "background work did not stop in time");
     }
-    stack.close().await;
+    if tokio::time::timeout(CLOSE_GRACE, stack.close()).await.is_err() {
+        warn!("the store was not put in order in time; the next start does it");
+    }
     info!("stopped");
     ended
 }

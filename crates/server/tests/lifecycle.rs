@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A server on a free port, killed when the test ends.
@@ -314,4 +315,30 @@ fn a_store_that_cannot_grow_ends_the_process_and_keeps_what_was_acknowledged() {
         assert!(answer.contains("taken"), "{name} was acknowledged and is gone: {answer}");
     }
     assert_eq!(server.terminate().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_does_not_wait_for_a_long_poll() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let directory = directory();
+    let more = "[registration]\nmode = \"open\"\n[limits]\npassword_hash_memory_kib = 8\npassword_hash_passes = 1\n";
+    let server = Server::start(&write_config(&directory, "", more));
+    let (http, base) = (reqwest::Client::new(), format!("http://{}/_matrix/client/v3", server.address));
+    let body = json!({ "auth": { "type": "m.login.dummy" }, "username": "alice", "password": "correct horse" });
+    let post = http.post(format!("{base}/register")).json(&body).send().await.expect("answered");
+    let session: Value = post.json().await.expect("JSON");
+    let token = session["access_token"].as_str().expect("a token").to_owned();
+    let get = |query: String| http.get(format!("{base}/sync?{query}")).bearer_auth(&token).send();
+    let first: Value = get("timeout=0".to_owned()).await.expect("answered").json().await.expect("JSON");
+    let since = first["next_batch"].as_str().expect("a token").to_owned();
+    let poll = tokio::time::timeout(Duration::from_millis(500), get(format!("timeout=60000&since={since}"))).await;
+    assert!(poll.is_err(), "nothing happens, so the poll waits");
+
+    let wait = get(format!("timeout=60000&since={since}"));
+    let end = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::task::spawn_blocking(move || server.terminate()).await.expect("no panic")
+    };
+    let (_, status) = tokio::join!(wait, end);
+    assert_eq!(status.code(), Some(0));
 }
