@@ -16,7 +16,7 @@ use crate::{
     Batch, CommitError, Durability,
     engine::Engine,
     faults::{Faults, Halt, Step},
-    group,
+    group, meters,
     view::Seen,
 };
 
@@ -105,7 +105,7 @@ impl Core {
             self.shared.visible.send_replace(group.last);
         }
         self.faults.reach(Step::Acknowledge)?;
-        measure(&group.outcomes, group.last);
+        meters::group(&group.outcomes, group.last);
         Ok(group.outcomes)
     }
 
@@ -125,8 +125,7 @@ impl Core {
         let (batches, waiting): (Vec<_>, Vec<_>) =
             group.into_iter().map(|p| (p.batch, (p.reply, p.queued, p.permit))).unzip();
         for (outcome, (reply, queued, _permit)) in self.commit(batches).into_iter().zip(waiting) {
-            let latency = self.clock.monotonic().saturating_sub(queued);
-            metrics::histogram!("sundial_storage_commit_seconds").record(latency.as_secs_f64());
+            meters::waited(self.clock.monotonic().saturating_sub(queued));
             // A caller that no longer waits gave up its interest in the outcome, not the batch.
             let _ = reply.send(outcome);
         }
@@ -138,21 +137,6 @@ impl Core {
         }
         self.halted = Some(Halt::Closed);
         self.engine.sync().and_then(|()| self.engine.close()).map_err(|e| CommitError::Failed(e.0))
-    }
-}
-
-fn measure(outcomes: &[Outcome], last: StreamPosition) {
-    let held = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-    metrics::counter!("sundial_storage_batches_total", "outcome" => "written").increment(held as u64);
-    metrics::counter!("sundial_storage_batches_total", "outcome" => "conflict")
-        .increment((outcomes.len() - held) as u64);
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a group has at most 256 batches, and a gauge shows a position to 2⁵³"
-    )]
-    {
-        metrics::histogram!("sundial_storage_group_batches").record(outcomes.len() as f64);
-        metrics::gauge!("sundial_storage_position").set(last.0 as f64);
     }
 }
 
@@ -181,6 +165,7 @@ impl Committer {
         if !threaded {
             return Ok(Self::Inline(Mutex::new(core)));
         }
+        meters::describe();
         let (queue, messages) = mpsc::channel();
         let clock = Arc::clone(&core.clock);
         let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || work(core, &messages))?;

@@ -14,6 +14,7 @@ mod faults;
 mod group;
 mod key;
 mod large;
+mod meters;
 mod migrate;
 mod open;
 mod range;
