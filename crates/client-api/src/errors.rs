@@ -182,6 +182,9 @@ impl From<SendError> for ApiError {
             SendError::BadAlias { alias } => Self::bad("M_BAD_ALIAS", format!("{alias} does not lead to this room")),
             SendError::RiderConflict | SendError::PreconditionFailed => Self::internal(error),
             SendError::UnknownRoom => Self::not_found("The room is not known here"),
+            SendError::GuestForbidden => {
+                Self::new(StatusCode::FORBIDDEN, "M_GUEST_ACCESS_FORBIDDEN", error.to_string())
+            }
             SendError::RemoteUser => Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", error.to_string()),
             SendError::Unavailable => Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", error.to_string()),
             SendError::Storage(error) => Self::internal(error),

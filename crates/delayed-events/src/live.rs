@@ -96,7 +96,7 @@ fn not_sent(error: SendError) -> NotSent {
         SendError::LimitExceeded { retry_after } => refused(FailureKind::LimitExceeded, Some(retry_after)),
         SendError::TooLarge { .. } => refused(FailureKind::TooLarge, None),
         SendError::BadContent { .. } | SendError::BadAlias { .. } => refused(FailureKind::BadContent, None),
-        SendError::RemoteUser => refused(FailureKind::Other, None),
+        SendError::RemoteUser | SendError::GuestForbidden => refused(FailureKind::Other, None),
         SendError::RiderConflict => NotSent::Lost,
         SendError::PreconditionFailed => NotSent::NewerState,
         SendError::UnknownRoom => NotSent::NoRoom,

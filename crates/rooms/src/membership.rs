@@ -1,5 +1,6 @@
 //! Coming into a room and going out of it (client-server API, "Room membership"). All of it ends in [`Room::send`].
 
+mod check;
 mod forget;
 mod restricted;
 
@@ -10,6 +11,7 @@ use storage::{
 };
 use users::Limit;
 
+pub(crate) use check::check;
 pub use forget::ForgetError;
 
 use crate::{

@@ -157,6 +157,9 @@ pub enum SendError {
     /// No such room, or it is being purged.
     #[error("the room is not known here")]
     UnknownRoom,
+    /// The sender is a guest, and the room lets no guests in (`M_GUEST_ACCESS_FORBIDDEN`).
+    #[error("guests are not allowed in this room")]
+    GuestForbidden,
     /// Another server would have to take part, and can't be asked.
     #[error("the user's server cannot be reached")]
     RemoteUser,

@@ -55,6 +55,7 @@ impl Room {
             checked.map_err(|exceeded| SendError::LimitExceeded { retry_after: exceeded.retry_after })?;
         }
         crate::canonical_alias::check(self, &outgoing).await?;
+        crate::membership::check(self, &outgoing).await?;
         let (reply, answer) = oneshot::channel();
         let request = Request::Send(SendRequest { outgoing: Box::new(outgoing), reply });
         self.rooms.ask(&self.info, request).await.map_err(|_| SendError::Unavailable)?;

@@ -1,6 +1,7 @@
 //! The writing half as a whole, on a store in memory.
 
 mod alias;
+mod crash;
 mod create;
 mod forks;
 mod members;
@@ -53,6 +54,7 @@ impl Server {
         let random = Random::seeded(2);
         let mut options = users::Options::new(server_name!("x").to_owned());
         options.limits.enforce = false;
+        options.allow_guests = true;
         let users = Users::open(storage.clone(), shared.clone(), random.clone(), options).await.expect("opens");
         for name in ["alice", "bob", "carol"] {
             register(&users, name).await;

@@ -141,3 +141,32 @@ async fn only_a_room_that_was_left_is_forgotten() {
     let local = server.storage.view().get::<LocalMembers>(&(room.nid(), bob)).await.expect("readable");
     assert_eq!(local, Some(Membership::Join));
 }
+
+#[tokio::test]
+async fn guests_come_only_where_they_are_welcome() {
+    let server = Server::new().await;
+    let guest = users::NewAccount {
+        authority: users::Authority::Guest,
+        username: None,
+        password: None,
+        display_name: None,
+        session: None,
+    };
+    let guest = server.users.register(guest).await.expect("registers").user_id;
+    let room = server.public("12").await;
+    let refused = room.join(&guest, plain()).await;
+    assert!(matches!(refused, Err(SendError::GuestForbidden)), "{refused:?}");
+    set(&room, ALICE, "m.room.guest_access", "", json!({ "guest_access": "can_join" })).await.expect("sends");
+    room.join(&guest, plain()).await.expect("joins");
+}
+
+#[tokio::test]
+async fn member_events_that_another_server_would_have_to_sign_are_refused_whatever_the_way() {
+    let server = Server::new().await;
+    let room = server.public("12").await;
+    let refused = set(&room, ALICE, "m.room.member", "@far:away", json!({ "membership": "invite" })).await;
+    assert!(matches!(refused, Err(SendError::RemoteUser)), "{refused:?}");
+    let vouched = json!({ "membership": "join", "join_authorised_via_users_server": "@far:away" });
+    let refused = set(&room, BOB, "m.room.member", BOB, vouched).await;
+    assert!(matches!(refused, Err(SendError::RemoteUser)), "{refused:?}");
+}
