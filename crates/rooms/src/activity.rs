@@ -6,7 +6,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
 use parking_lot::RwLock;
@@ -18,7 +18,16 @@ struct Entry {
     last: AtomicU64,
     /// How many commits are under way.
     writing: AtomicU32,
+    /// Whether any event of the room has been redacted: one of the constants below.
+    redactions: AtomicU8,
 }
+
+/// Nobody has looked.
+const UNKNOWN: u8 = 0;
+/// Somebody has looked, and nothing was redacted since.
+const NONE: u8 = 1;
+/// There are some, or there is about to be one.
+const SOME: u8 = 2;
 
 /// Whether a room's log has rows after a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +74,26 @@ impl RoomActivity {
             .iter()
             .map(|room| entries.get(room.0 as usize).map_or(Activity::Unknown, |entry| entry.since(since)))
             .collect()
+    }
+
+    /// Announces that an event of a room is to be redacted. Call it before the commit.
+    pub fn redacts(&self, room: RoomNid) {
+        self.entry(room, |entry| entry.redactions.store(SOME, Ordering::SeqCst));
+    }
+
+    /// Whether any event of a room has been redacted, as far as is known.
+    pub fn has_redactions(&self, room: RoomNid) -> Option<bool> {
+        match self.entry(room, |entry| entry.redactions.load(Ordering::SeqCst)) {
+            UNKNOWN => None,
+            state => Some(state == SOME),
+        }
+    }
+
+    /// Remembers that a view showed no redaction in a room. One that has been announced since stays announced.
+    pub fn learn_no_redactions(&self, room: RoomNid) {
+        self.entry(room, |entry| {
+            entry.redactions.compare_exchange(UNKNOWN, NONE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        });
     }
 
     fn entry<R>(&self, room: RoomNid, use_it: impl Fn(&Entry) -> R) -> R {
@@ -139,5 +168,16 @@ mod tests {
         assert_eq!(asked(&activity, 8), Activity::Changed);
         activity.learn(RoomNid(1), StreamPosition::ZERO);
         assert_eq!(activity.since(&[RoomNid(1), RoomNid(2)], StreamPosition(1)), [Activity::Quiet, Activity::Unknown]);
+    }
+
+    #[test]
+    fn a_redaction_that_is_announced_is_not_forgotten_for_an_older_view() {
+        let activity = Arc::new(RoomActivity::default());
+        assert_eq!(activity.has_redactions(ROOM), None);
+        activity.learn_no_redactions(ROOM);
+        assert_eq!(activity.has_redactions(ROOM), Some(false));
+        activity.redacts(ROOM);
+        activity.learn_no_redactions(ROOM);
+        assert_eq!(activity.has_redactions(ROOM), Some(true));
     }
 }

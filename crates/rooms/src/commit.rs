@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use primitives::{StreamPosition, UserNid};
 use storage::{
-    Batch, CommitError, Raw,
+    Batch, CommitError, Positioned, Raw,
     schema::rooms::{AuthPages, Membership, RoomHeads, SlotKey},
 };
 
-use crate::{change::Change, memory::Memory};
+use crate::{change::Change, memory::Memory, render::StoredEvent};
 
 impl Change {
     /// Whether the change writes or asserts anything at all.
@@ -31,6 +31,7 @@ impl Change {
         let position = context.storage.commit(batch).await?;
         self.trees.publish();
         self.stamp(position);
+        self.keep(position);
         if self.room_log_rows > 0 {
             writing.committed(position);
         }
@@ -66,6 +67,15 @@ impl Change {
             {
                 known.position = position;
             }
+        }
+    }
+
+    /// Puts the events of this change where those who are woken for them look first.
+    fn keep(&mut self, position: StreamPosition) {
+        let room = self.memory.info.nid;
+        for (rix, event) in std::mem::take(&mut self.events) {
+            let header = Positioned { position, value: event.header };
+            self.context.caches.keep(room, StoredEvent::fresh(rix, header, event.pdu));
         }
     }
 

@@ -7,7 +7,7 @@ use ruma::OwnedServerName;
 use storage::{ReadError, Storage};
 use users::{StoreError, Users};
 
-use crate::{RoomVersion, activity::RoomActivity, tree::NodeCache};
+use crate::{RoomVersion, activity::RoomActivity, read::Caches, tree::NodeCache};
 
 /// What the configuration decides about rooms.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub(crate) struct Context {
     pub(crate) options: Options,
     pub(crate) activity: Arc<RoomActivity>,
     pub(crate) nodes: Arc<NodeCache>,
+    /// What the readers remember: what was just stored is put there.
+    pub(crate) caches: Arc<Caches>,
 }
 
 impl Context {

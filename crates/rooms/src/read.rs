@@ -72,7 +72,7 @@ pub(crate) struct Inner {
     pub(crate) users: Users,
     pub(crate) clock: SharedClock,
     pub(crate) activity: Arc<RoomActivity>,
-    pub(crate) caches: Caches,
+    pub(crate) caches: Arc<Caches>,
     pub(crate) sync: SyncMemory,
 }
 
@@ -91,8 +91,13 @@ impl Reads {
         activity: Arc<RoomActivity>,
         nodes: Arc<NodeCache>,
     ) -> Self {
-        let caches = Caches::new(storage.hash(), nodes);
+        let caches = Arc::new(Caches::new(storage.hash(), nodes, Arc::clone(&activity)));
         Self(Arc::new(Inner { storage, users, clock, activity, caches, sync: SyncMemory::default() }))
+    }
+
+    /// What the reads remember of events and rooms.
+    pub fn caches(&self) -> &Arc<Caches> {
+        &self.0.caches
     }
 
     /// The room as a view shows it; `None` if there is none or it is being purged.

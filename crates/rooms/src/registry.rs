@@ -76,7 +76,8 @@ impl Rooms {
         let nodes = Arc::new(nodes);
         let reads =
             Reads::new(storage.clone(), users.clone(), clock.clone(), Arc::clone(&activity), Arc::clone(&nodes));
-        let context = Arc::new(Context { storage, users, clock, random, key, options, activity, nodes });
+        let caches = Arc::clone(reads.caches());
+        let context = Arc::new(Context { storage, users, clock, random, key, options, activity, nodes, caches });
         let workers = Arc::new(Workers::default());
         Self(Arc::new(Inner { context, reads, workers, known, numbers: tokio::sync::Mutex::new(0..0) }))
     }

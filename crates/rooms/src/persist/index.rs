@@ -1,6 +1,6 @@
 //! What an event says of another: relations and redactions.
 
-use primitives::Rix;
+use primitives::{Rix, RoomNid};
 use ruma::EventId;
 use serde::Deserialize;
 use storage::{
@@ -41,9 +41,15 @@ impl Change {
         let target = self.header(target).await?;
         let slice = self.redaction_slice(redaction.root_before).await?;
         if Self::redaction_applies(&redaction.pdu, &slice, &target) {
-            self.batch.put::<Redactions>(&key, &());
+            self.put_redaction(&key);
         }
         Ok(())
+    }
+
+    /// Announced before it is visible, as readers take a room without redactions for such.
+    fn put_redaction(&mut self, key: &(RoomNid, [u8; 16], Rix)) {
+        self.context.activity.redacts(key.0);
+        self.batch.put::<Redactions>(key, &());
     }
 
     async fn apply_pending(&mut self, event: &Judged, rix: Rix) -> Result<(), ReadError> {
@@ -62,7 +68,7 @@ impl Change {
             }
             let slice = self.redaction_slice(redaction.header.root_before).await?;
             if Self::redaction_applies(&redaction.pdu, &slice, &target) {
-                self.batch.put::<Redactions>(&key, &());
+                self.put_redaction(&key);
             }
             self.batch.delete::<PendingRedactions>(&key);
         }

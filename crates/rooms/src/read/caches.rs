@@ -7,7 +7,7 @@ use quick_cache::sync::Cache;
 use ruma::OwnedRoomId;
 use storage::schema::rooms::SlotKey;
 
-use crate::{RoomVersion, render::StoredEvent, tree::NodeCache};
+use crate::{RoomVersion, activity::RoomActivity, render::StoredEvent, tree::NodeCache};
 
 /// Events kept, whole.
 const EVENTS: usize = 20_000;
@@ -31,6 +31,7 @@ pub struct Caches {
     pub(super) rooms: Cache<RoomNid, RoomName>,
     pub(super) room_ids: Cache<OwnedRoomId, RoomNid>,
     pub(super) hash: KeyedHash,
+    pub(super) activity: Arc<RoomActivity>,
     pub(super) events: Cache<(RoomNid, Rix), Arc<StoredEvent>>,
     pub(super) redacted: Cache<(RoomNid, Rix), Arc<StoredEvent>>,
     pub(super) nodes: Arc<NodeCache>,
@@ -45,18 +46,24 @@ impl std::fmt::Debug for Caches {
 }
 
 impl Caches {
-    /// Empty caches; `hash` is the database's, `nodes` those that the writers of rooms use too.
-    pub fn new(hash: KeyedHash, nodes: Arc<NodeCache>) -> Self {
+    /// Empty caches; `hash` is the database's, `nodes` those that the writers of rooms use too, `activity` what they tell.
+    pub fn new(hash: KeyedHash, nodes: Arc<NodeCache>, activity: Arc<RoomActivity>) -> Self {
         Self {
             rooms: Cache::new(ROOMS),
             room_ids: Cache::new(ROOMS),
             hash,
+            activity,
             events: Cache::new(EVENTS),
             redacted: Cache::new(REDACTED_EVENTS),
             nodes,
             slots: Cache::new(SLOTS),
             slot_keys: Cache::new(SLOTS),
         }
+    }
+
+    /// Keeps an event that has just been stored: those who are woken for it will read it.
+    pub fn keep(&self, room: RoomNid, event: StoredEvent) {
+        self.events.insert((room, event.rix), Arc::new(event));
     }
 
     /// Forgets an event whose verdict or state was found anew.

@@ -103,9 +103,26 @@ impl<'a> RoomView<'a> {
 
     /// The event that emptied an event, if one did.
     pub(crate) async fn redaction_of(&self, event: &StoredEvent) -> Result<Option<Rix>, ReadError> {
+        if !self.has_redactions().await? {
+            return Ok(None);
+        }
         let target = self.caches.hash.hash16(&[event.header.event_id.as_bytes()]);
         let page = self.view.scan::<Redactions>(&KeyRange::prefix(&(self.nid, target)), 1, Direction::Forward).await?;
         Ok(page.rows.first().map(|((_, _, rix), ())| *rix))
+    }
+
+    /// Whether any event of the room may have been redacted.
+    async fn has_redactions(&self) -> Result<bool, ReadError> {
+        if let Some(known) = self.caches.activity.has_redactions(self.nid) {
+            return Ok(known);
+        }
+        let page = self.view.scan::<Redactions>(&KeyRange::prefix(&(self.nid,)), 1, Direction::Forward).await?;
+        if page.rows.is_empty() {
+            self.caches.activity.learn_no_redactions(self.nid);
+        } else {
+            self.caches.activity.redacts(self.nid);
+        }
+        Ok(!page.rows.is_empty())
     }
 
     /// The event as a redaction left it.

@@ -1,6 +1,6 @@
 //! A stored event split into its fields once, so that serving it again copies text and parses nothing.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::OnceLock};
 
 use primitives::{Rix, StreamPosition, UnixMillis};
 use ruma::canonical_json::{CanonicalJsonObject, redact};
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use storage::{Positioned, schema::rooms::EventHeader};
 
 use crate::{
-    RoomVersion,
+    Pdu, RoomVersion,
     filter::{EventFacts, EventFormat},
 };
 
@@ -47,6 +47,14 @@ pub struct StoredEvent {
     pub header: EventHeader,
     /// The position of the batch that stored it.
     pub position: StreamPosition,
+    text: OnceLock<Split>,
+    /// The event as it was when it was stored: split when somebody reads it.
+    fresh: Option<Pdu>,
+}
+
+/// The text of an event, split into its fields.
+#[derive(Clone, Debug)]
+struct Split {
     fields: Vec<Field>,
     content: Box<RawValue>,
     has_url: bool,
@@ -104,26 +112,24 @@ impl StoredEvent {
         json: &[u8],
     ) -> Result<Self, BadStoredEvent> {
         let Positioned { position, value: header } = header;
-        let bad =
-            |error: serde_json::Error| BadStoredEvent { event_id: header.event_id.clone(), reason: error.to_string() };
-        let mut map: BTreeMap<Box<str>, Box<RawValue>> = serde_json::from_slice(json).map_err(bad)?;
-        let content = match map.remove("content") {
-            Some(content) => content,
-            None => raw("{}".to_owned()).map_err(bad)?,
-        };
-        let peek = serde_json::from_str::<Peek>(content.get()).unwrap_or_default();
-        let mut fields = Vec::with_capacity(map.len() + 1);
-        if header.event_type == "m.room.redaction" {
-            fields.extend(redacts_in_both_places(version, &map, &content).map_err(bad)?);
-        }
-        if fields.iter().all(|field: &Field| &*field.name != "content") {
-            fields.push(Field { name: "content".into(), value: content.clone(), stands_in: In::Both });
-        }
-        for (name, value) in map.into_iter().filter(|(name, _)| !WRITTEN_FIELDS.contains(&&**name)) {
-            let stands_in = if FEDERATION_FIELDS.contains(&&*name) { In::Federation } else { In::Both };
-            fields.push(Field { name, value, stands_in });
-        }
-        Ok(Self { rix, position, fields, content, has_url: peek.url, rel_type: peek.rel_type, header })
+        let split = Split::new(version, &header.event_type, json);
+        let split =
+            split.map_err(|error| BadStoredEvent { event_id: header.event_id.clone(), reason: error.to_string() })?;
+        Ok(Self { rix, header, position, text: OnceLock::from(split), fresh: None })
+    }
+
+    /// An event that has just been stored. Costs its writer next to nothing.
+    pub fn fresh(rix: Rix, header: Positioned<EventHeader>, pdu: Pdu) -> Self {
+        let Positioned { position, value: header } = header;
+        Self { rix, header, position, text: OnceLock::new(), fresh: Some(pdu) }
+    }
+
+    fn split(&self) -> &Split {
+        self.text.get_or_init(|| {
+            let fresh = self.fresh.as_ref();
+            let split = fresh.map(|pdu| Split::new(pdu.version(), pdu.kind(), pdu.json().as_bytes()));
+            split.and_then(Result::ok).expect("an event that was stored is JSON")
+        })
     }
 
     /// The event as a redaction leaves it. Only what its room version protects remains.
@@ -139,12 +145,12 @@ impl StoredEvent {
 
     /// The content, a JSON object.
     pub fn content(&self) -> &RawValue {
-        &self.content
+        &self.split().content
     }
 
     /// The content read as some type; `None` if it is not of that form.
     pub fn content_as<T: DeserializeOwned>(&self) -> Option<T> {
-        serde_json::from_str(self.content.get()).ok()
+        serde_json::from_str(self.content().get()).ok()
     }
 
     /// What filters look at.
@@ -152,8 +158,8 @@ impl StoredEvent {
         EventFacts {
             event_type: &self.header.event_type,
             sender: &self.header.sender,
-            has_url: self.has_url,
-            rel_type: self.rel_type.as_deref(),
+            has_url: self.split().has_url,
+            rel_type: self.split().rel_type.as_deref(),
         }
     }
 
@@ -169,7 +175,34 @@ impl StoredEvent {
             EventFormat::Client => In::Federation,
             EventFormat::Federation => In::Client,
         };
-        self.fields.iter().filter(move |field| field.stands_in != left_out).map(|field| (&*field.name, &*field.value))
+        self.split()
+            .fields
+            .iter()
+            .filter(move |field| field.stands_in != left_out)
+            .map(|field| (&*field.name, &*field.value))
+    }
+}
+
+impl Split {
+    fn new(version: RoomVersion, event_type: &str, json: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut map: BTreeMap<Box<str>, Box<RawValue>> = serde_json::from_slice(json)?;
+        let content = match map.remove("content") {
+            Some(content) => content,
+            None => raw("{}".to_owned())?,
+        };
+        let peek = serde_json::from_str::<Peek>(content.get()).unwrap_or_default();
+        let mut fields = Vec::with_capacity(map.len() + 1);
+        if event_type == "m.room.redaction" {
+            fields.extend(redacts_in_both_places(version, &map, &content)?);
+        }
+        if fields.iter().all(|field: &Field| &*field.name != "content") {
+            fields.push(Field { name: "content".into(), value: content.clone(), stands_in: In::Both });
+        }
+        for (name, value) in map.into_iter().filter(|(name, _)| !WRITTEN_FIELDS.contains(&&**name)) {
+            let stands_in = if FEDERATION_FIELDS.contains(&&*name) { In::Federation } else { In::Both };
+            fields.push(Field { name, value, stands_in });
+        }
+        Ok(Self { fields, content, has_url: peek.url, rel_type: peek.rel_type })
     }
 }
 

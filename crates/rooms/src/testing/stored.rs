@@ -188,6 +188,7 @@ impl World {
     /// Lets a redaction apply.
     pub(crate) async fn redact(&mut self, target: Rix) -> Rix {
         let id = event_id(ROOM, target);
+        self.activity.redacts(ROOM);
         let redaction = Draft { kind: "m.room.redaction", content: json!({ "redacts": id }), ..message("@a:x", "") };
         let rix = self.send(redaction).await;
         let hash = self.storage.hash().hash16(&[id.as_bytes()]);

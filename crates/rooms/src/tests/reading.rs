@@ -170,3 +170,32 @@ async fn i10_nothing_is_skipped_while_many_write() {
         assert_eq!((count, distinct.len()), (expected[&id], expected[&id]));
     }
 }
+
+#[tokio::test]
+async fn what_readers_are_handed_is_what_was_stored() {
+    let server = Server::new().await;
+    let room = server.public("12").await;
+    room.join(uid(BOB), Details::default()).await.expect("joins");
+    say(&room, BOB, "hello").await.expect("sends");
+    let (fresh, view) = (server.rooms.reads().clone(), server.storage.view());
+    let (users, clock) = (server.users.clone(), server.clock.clone());
+    let stored = crate::Reads::new(server.storage.clone(), users, clock, std::sync::Arc::default(), nodes());
+    let fresh = fresh.room(&view, room.id()).await.expect("readable").expect("there");
+    let stored = stored.room(&view, room.id()).await.expect("readable").expect("there");
+    let count = fresh.head().await.expect("readable").expect("there").next_rix;
+    for rix in (1..count).map(primitives::Rix) {
+        let (a, b) = (fresh.event(rix).await.expect("readable"), stored.event(rix).await.expect("readable"));
+        let (a, b) = (a.expect("there"), b.expect("there"));
+        assert_eq!((&a.header, a.position), (&b.header, b.position));
+        let fields = |event: &crate::render::StoredEvent| -> Vec<(String, String)> {
+            let fields = event.fields(crate::filter::EventFormat::Federation);
+            fields.map(|(name, value)| (name.to_owned(), value.get().to_owned())).collect()
+        };
+        assert_eq!(fields(&a), fields(&b));
+    }
+    assert!(count > 6);
+}
+
+fn nodes() -> std::sync::Arc<crate::tree::NodeCache> {
+    std::sync::Arc::new(crate::tree::NodeCache::new(100))
+}
