@@ -19,7 +19,7 @@ struct Platter {
 
 /// What survives when a store in memory is dropped or made to crash: everything that it had synced.
 ///
-/// [`crate::Storage::memory_on`] opens a store on it. A store that is opened later takes the disk over; the earlier one fails at its next commit,
+/// A store is opened on it with [`crate::Options::memory`]. A store that is opened later takes the disk over; the earlier one fails at its next commit,
 /// so that tasks left over from before a simulated crash cannot write.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDisk(Arc<Mutex<Platter>>);
