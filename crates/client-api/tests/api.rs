@@ -4,6 +4,8 @@
 mod accounts;
 #[path = "api/bad_input.rs"]
 mod bad_input;
+#[path = "api/delayed.rs"]
+mod delayed;
 #[path = "api/devices.rs"]
 mod devices;
 #[path = "api/rooms.rs"]
