@@ -16,7 +16,8 @@ use crate::{
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Parameters {
-    dir: String,
+    /// Asked for by the specification. Whether the room may be read at all is judged before its absence.
+    dir: Option<String>,
     from: Option<String>,
     to: Option<String>,
     limit: Option<u64>,
@@ -29,18 +30,22 @@ pub(super) async fn messages(
     Args(room): Args<String>,
     Query(parameters): Query<Parameters>,
 ) -> ApiResult<Json<Messages>> {
-    let direction = match parameters.dir.as_str() {
-        "b" => PageDirection::Backward,
-        "f" => PageDirection::Forward,
-        _ => return Err(ApiError::invalid_param("`dir` is `b` or `f`")),
+    let direction = match parameters.dir.as_deref() {
+        Some("b") => PageDirection::Backward,
+        Some("f") | None => PageDirection::Forward,
+        Some(_) => return Err(ApiError::invalid_param("`dir` is `b` or `f`")),
     };
     let token = |text: Option<&str>| text.map(str::parse::<PageToken>).transpose();
     let request = MessagesRequest {
         direction,
         from: token(parameters.from.as_deref())?,
         to: token(parameters.to.as_deref())?,
-        limit: parameters.limit,
+        limit: if parameters.dir.is_some() { parameters.limit } else { Some(0) },
         filter: room_event_filter(parameters.filter.as_deref())?,
     };
-    Ok(Json(api.reads.messages(&reader(&who), &room_id(&room)?, request).await?))
+    let page = api.reads.messages(&reader(&who), &room_id(&room)?, request).await?;
+    if parameters.dir.is_none() {
+        return Err(ApiError::missing_param("`dir` is missing"));
+    }
+    Ok(Json(page))
 }

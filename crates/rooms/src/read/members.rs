@@ -39,11 +39,9 @@ pub struct JoinedMembers {
 /// How a joined member is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct JoinedMember {
-    /// The display name, if it is a string.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The display name, if it is a string; else `null`.
     pub display_name: Option<String>,
-    /// The avatar's `mxc:` address, if it is a string.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The avatar's `mxc:` address, if it is a string; else `null`.
     pub avatar_url: Option<String>,
 }
 

@@ -48,7 +48,6 @@ struct Story {
     before: Option<Membership>,
     joined: bool,
     last: Option<(Membership, Rix, StreamPosition)>,
-    forgotten: bool,
     out_of_band: bool,
 }
 
@@ -111,21 +110,18 @@ async fn stories(view: &View, reader: &Reader, since: StreamPosition) -> Result<
     while let Some(range) = rest {
         let page = view.scan::<UserLog>(&range, PAGE, Direction::Forward).await?;
         for ((_, position, _), entry) in page.rows {
-            let new = |before| Story { before, joined: false, last: None, forgotten: false, out_of_band: false };
+            let new = |before| Story { before, joined: false, last: None, out_of_band: false };
             match entry {
                 UserLogEntry::Membership { room, membership, rix, before } => {
                     let story = stories.entry(room).or_insert_with(|| new(before));
                     story.joined |= membership == Membership::Join && before != Some(Membership::Join);
                     story.last = Some((membership, rix, position));
-                    story.forgotten = false;
                 }
                 UserLogEntry::OutOfBand { room, .. } => {
                     stories.entry(room).or_insert_with(|| new(None)).out_of_band = true;
                 }
-                UserLogEntry::Forget { room } => {
-                    stories.entry(room).or_insert_with(|| new(None)).forgotten = true;
-                }
-                UserLogEntry::AccountData { .. } | UserLogEntry::Device { .. } => {}
+                // Other devices of a user who leaves and forgets at once have to know of the leave.
+                UserLogEntry::Forget { .. } | UserLogEntry::AccountData { .. } | UserLogEntry::Device { .. } => {}
             }
         }
         rest = page.rest;
@@ -139,7 +135,6 @@ impl UserChanges {
         match membership {
             Membership::Join => {}
             Membership::Invite | Membership::Knock => self.asked.push((room, rix)),
-            Membership::Leave | Membership::Ban if story.forgotten => {}
             Membership::Leave | Membership::Ban => {
                 let was_in = story.joined || story.before == Some(Membership::Join);
                 self.left.push(Left { room, rix, position, was_in });

@@ -71,7 +71,7 @@ async fn joined_members_and_rooms() {
     let joined = world.reads.joined_members(&reader("@a:x"), world.id()).await.expect("members");
     insta::assert_snapshot!(
         serde_json::to_string(&joined).expect("JSON"),
-        @r#"{"joined":{"@a:x":{"display_name":"@a:x"},"@b:x":{"avatar_url":"mxc://x/a"}}}"#
+        @r#"{"joined":{"@a:x":{"display_name":"@a:x","avatar_url":null},"@b:x":{"display_name":null,"avatar_url":"mxc://x/a"}}}"#
     );
     let peeking = world.reads.joined_members(&reader("@c:x"), world.id()).await;
     assert!(matches!(peeking, Err(ReadRoomError::Forbidden)));

@@ -1,7 +1,7 @@
 use serde_json::json;
 use storage::{
     Positioned,
-    schema::rooms::{Membership, OutOfBand, OutOfBandRow, UserLog, UserLogEntry},
+    schema::rooms::{Membership, MembershipRow, Memberships, OutOfBand, OutOfBandRow, UserLog, UserLogEntry},
 };
 
 use super::*;
@@ -114,20 +114,28 @@ async fn an_invite_shows_what_it_may_and_a_refused_one_its_end() {
 }
 
 #[tokio::test]
-async fn a_forgotten_room_is_not_told_of() {
+async fn of_a_forgotten_room_only_the_leave_is_told() {
     let mut world = World::new().await;
     world.room(ROOM, "shared").await;
     world.send(member("@b:x", "@b:x", "join")).await;
     let (token, _) = synced(&world, "@b:x", SyncRequest::default()).await;
-    world.send(member("@b:x", "@b:x", "leave")).await;
+    world.send(message("@a:x", "before")).await;
+    let left = world.send(member("@b:x", "@b:x", "leave")).await;
     let user = number("@b:x").expect("a user");
     world
         .write(|batch| {
+            let row = MembershipRow { membership: Membership::Leave, rix: left, forgotten: true };
             let entry = UserLogEntry::Forget { room: ROOM };
-            batch.put::<UserLog>(&(user, primitives::StreamPosition::PENDING, 0), &entry);
+            batch
+                .put::<Memberships>(&(user, ROOM), &Positioned::pending(row))
+                .put::<UserLog>(&(user, primitives::StreamPosition::PENDING, 0), &entry);
         })
         .await;
-    assert_eq!(synced(&world, "@b:x", since(token)).await.1.get("rooms"), None);
+    let (next, response) = synced(&world, "@b:x", since(token)).await;
+    assert_eq!(part(&response["rooms"]["leave"]["!r1:x"]), (vec![left.0], vec![], false));
+    assert_eq!(synced(&world, "@b:x", since(next)).await.1.get("rooms"), None);
+    let everything = filtered(r#"{"room":{"include_leave":true}}"#);
+    assert_eq!(synced(&world, "@b:x", everything).await.1.get("rooms"), None);
 }
 
 #[tokio::test]
