@@ -2,7 +2,7 @@
 //!
 //! # The way of a send
 //!
-//! [`Room::send`] (`room.rs`) puts an [`Outgoing`] into the inbox of the room's worker (`worker.rs`), which makes one [`change`] of all that
+//! [`Room::send`] (`room.rs`) puts an [`Outgoing`] into the inbox of the room's worker (`worker.rs`), which makes one change (`change.rs`) of all that
 //! wait and commits it. For each event `append.rs` calls `build.rs` (prev events from the extremities, auth events by point look-ups),
 //! `authorise.rs` and `persist.rs` (rows); `commit.rs` writes the one batch, and after that wakes whom it concerns. Creation (`create.rs`) and
 //! what other servers send take the same `persist`.

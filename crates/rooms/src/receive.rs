@@ -2,7 +2,7 @@
 //! of a PDU").
 //!
 //! Here, outside the worker, events are parsed and their hashes and signatures checked; keys come from whoever can fetch them. The worker then
-//! judges what passes ([`judge`]) and stores it with its verdict.
+//! judges what passes (`receive/judge.rs`) and stores it with its verdict.
 
 mod judge;
 

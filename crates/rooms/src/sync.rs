@@ -1,6 +1,6 @@
 //! What is new for a user (`GET /sync`; specification, client-server API, "Syncing").
 //!
-//! One core says what changed for a user between two positions ([`changes`]); the parts of the response are made from that, a room at a
+//! One core says what changed for a user between two positions (`changes.rs`); the parts of the response are made from that, a room at a
 //! time, from one view. Incremental timelines follow the order of arrival, initial ones the topological order.
 
 mod changes;

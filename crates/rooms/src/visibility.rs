@@ -1,6 +1,6 @@
 //! Who sees which event: the one function that every read path asks (specification, client-server API, "Room history visibility").
 //!
-//! The rules are pure: [`allows`] takes the state around an event and says yes or no. [`Eyes`] looks that state up for one reader and
+//! The rules are pure: [`allows`] takes the state around an event and says yes or no. `Eyes` looks that state up for one reader and
 //! remembers it by state root, so that a page of messages costs one look-up, not one a message.
 
 mod eyes;
