@@ -64,7 +64,9 @@ impl Reads {
         let stories = stories(view, reader, since.position).await?;
         for (room, story) in &stories {
             changes.add(*room, story);
+            // Once the room is known here, its own events tell what became of the invite.
             if story.out_of_band
+                && story.last.is_none()
                 && let Some(row) = view.get::<OutOfBand>(&(reader.user_nid, *room)).await?
             {
                 changes.out_of_band.push((*room, row.value));

@@ -175,3 +175,42 @@ async fn an_invite_from_elsewhere_shows_what_came_with_it_and_drops_what_is_brok
     assert!(response["rooms"]["leave"]["!r1:x"].is_object());
     assert_eq!(synced(&world, "@b:x", SyncRequest::default()).await.1.get("rooms"), None);
 }
+
+#[tokio::test]
+async fn an_invite_from_elsewhere_that_was_accepted_is_a_joined_room() {
+    let mut world = World::new().await;
+    let user = number("@b:x").expect("a user");
+    let (token, _) = synced(&world, "@b:x", SyncRequest::default()).await;
+    world.room(ROOM, "shared").await;
+    world.send(member("@b:x", "@b:x", "join")).await;
+    world
+        .write(|batch| {
+            let row = OutOfBandRow {
+                membership: Membership::Leave,
+                sender: "@z:y".to_owned(),
+                event: b"{}".to_vec(),
+                stripped_state: b"[]".to_vec(),
+            };
+            let entry = UserLogEntry::OutOfBand { room: ROOM, membership: Membership::Leave };
+            batch
+                .put::<OutOfBand>(&(user, ROOM), &Positioned::pending(row))
+                .put::<UserLog>(&(user, primitives::StreamPosition::PENDING, 0), &entry);
+        })
+        .await;
+    let (_, response) = synced(&world, "@b:x", since(token)).await;
+    assert!(joined(&response).is_object());
+    assert_eq!(response["rooms"].get("leave"), None);
+}
+
+#[tokio::test]
+async fn a_ban_after_a_leave_is_told_as_state() {
+    let mut world = World::new().await;
+    world.room(ROOM, "shared").await;
+    world.send(member("@b:x", "@b:x", "join")).await;
+    let (token, _) = synced(&world, "@b:x", SyncRequest::default()).await;
+    let left = world.send(member("@b:x", "@b:x", "leave")).await;
+    world.send(message("@a:x", "behind the back")).await;
+    let banned = world.send(member("@a:x", "@b:x", "ban")).await;
+    let (_, response) = synced(&world, "@b:x", since(token)).await;
+    assert_eq!(part(&response["rooms"]["leave"]["!r1:x"]), (vec![left.0], vec![banned.0], false));
+}
