@@ -82,18 +82,18 @@ impl Live {
             riders: vec![Rider { unchanged, batch: event.rider }],
             ..Outgoing::message(event.sender, event.event_type, event.content)
         };
-        let Sent { event_id, position } = room.send(outgoing).await.map_err(not_sent)?;
+        let Sent { event_id, position } = room.send(outgoing).await.map_err(|error| not_sent(&error))?;
         Ok(Accepted { event_id, position })
     }
 }
 
-fn not_sent(error: SendError) -> NotSent {
+fn not_sent(error: &SendError) -> NotSent {
     let refused = |kind, retry_after: Option<Duration>| {
         NotSent::Refused(Refusal { failure: Failure { kind, message: error.to_string() }, retry_after })
     };
     match error {
         SendError::Forbidden { .. } | SendError::NotInRoom => refused(FailureKind::Forbidden, None),
-        SendError::LimitExceeded { retry_after } => refused(FailureKind::LimitExceeded, Some(retry_after)),
+        SendError::LimitExceeded { retry_after } => refused(FailureKind::LimitExceeded, Some(*retry_after)),
         SendError::TooLarge { .. } => refused(FailureKind::TooLarge, None),
         SendError::BadContent { .. } | SendError::BadAlias { .. } => refused(FailureKind::BadContent, None),
         SendError::RemoteUser | SendError::GuestForbidden => refused(FailureKind::Other, None),

@@ -1,6 +1,7 @@
 //! Benchmarks: figures with their units, goals and the server's peak memory. Every figure is measured on a server of its own.
 
 mod delayed;
+mod engine;
 mod send;
 mod start;
 mod sync;
@@ -42,6 +43,8 @@ pub async fn run(suite: Suite, only: Option<&str>) -> anyhow::Result<()> {
     part!("tree", tree::figures);
     part!("start", start::with_events);
     part!("delayed", delayed::lateness);
+    part!("delayed engine", engine::throughput);
+    part!("delayed pending", engine::pending);
     println!("{table}");
     Ok(())
 }

@@ -72,20 +72,19 @@ impl Generation {
     pub(super) fn schedule(self, error: ScheduleError) -> ApiError {
         let text = error.to_string();
         match error {
-            ScheduleError::Disabled => ApiError::forbidden(text),
-            ScheduleError::NoDelay => ApiError::invalid_param(text),
+            ScheduleError::Disabled | ScheduleError::UnknownUser => ApiError::forbidden(text),
+            ScheduleError::NoDelay | ScheduleError::GroupSize { .. } => ApiError::invalid_param(text),
             ScheduleError::DelayTooLarge { max } => self.too_long(text, max),
             ScheduleError::TooMany { retry_after, .. } => self.too_many(text, retry_after),
             ScheduleError::TooFast { retry_after } => ApiError::limit_exceeded(retry_after),
             ScheduleError::UnknownRoom => ApiError::not_found("Unknown room"),
-            ScheduleError::UnknownUser => ApiError::forbidden(text),
             ScheduleError::TooLarge => ApiError::too_large(text),
             ScheduleError::GroupOfOther => ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "M_UNKNOWN", text),
             ScheduleError::GroupEnded => ApiError::new(StatusCode::GONE, "M_NOT_FOUND", text),
-            ScheduleError::GroupWithoutTimer => ApiError::new(StatusCode::CONFLICT, "M_UNKNOWN", text),
-            ScheduleError::GroupSize { .. } => ApiError::invalid_param(text),
-            // The doors give the first answer again; here is only who asks for what no door can show.
-            ScheduleError::AlreadySent(_) => ApiError::new(StatusCode::CONFLICT, "M_UNKNOWN", text),
+            // That something was sent is no error at most doors: they give the first answer again.
+            ScheduleError::GroupWithoutTimer | ScheduleError::AlreadySent(_) => {
+                ApiError::new(StatusCode::CONFLICT, "M_UNKNOWN", text)
+            }
             ScheduleError::Refused(refusal) => refused(refusal),
             ScheduleError::Store(error) => error.into(),
         }
