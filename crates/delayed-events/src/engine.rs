@@ -169,13 +169,15 @@ impl Inner {
         let mut range = Some(KeyRange::prefix(&()));
         while let Some(part) = range {
             let page = view.scan::<DelayedTimers>(&part, LOAD_PAGE, Direction::Forward).await?;
-            let timing = &mut *self.timing.lock();
+            let timers = &mut self.timing.lock().timers;
             for ((key,), row) in page.rows {
                 let due = row.value.due.map(|due| (due.at, Era::LOADED));
-                timing.timers.insert(&timer(key, &row, due), &timing.timeline);
+                timers.load(&timer(key, &row, due));
             }
             range = page.rest;
         }
+        let timing = &mut *self.timing.lock();
+        timing.timers.arrange(&timing.timeline);
         Ok(())
     }
 

@@ -8,17 +8,21 @@ use storage::{
     Direction, KeyRange, Positioned, View,
     schema::delayed::{
         CancelReason, Delayed, DelayedOutcomes, DelayedRow, DelayedTimers, Finalised, HashRow, NewerState, Outcome,
-        OutcomeRow, TimerRow,
+        OutcomeRow,
     },
 };
 
 use crate::{
-    DelayId, DelayedEvent, DelayedEvents, ListError, ListQuery, Listed, Status, StoreError, engine::Inner,
-    outside::SlotOf, timers::Key,
+    DelayId, DelayedEvent, DelayedEvents, ListError, ListQuery, Listed, Status, StoreError,
+    engine::Inner,
+    outside::SlotOf,
+    timers::{Key, ListPlace, Timer},
 };
 
 /// Events that are read at a time.
 const PAGE: usize = 128;
+/// Events that are looked for in memory at a time, once the first page was not enough.
+const MORE: usize = 2_048;
 /// Events that one request looks at; a page that is not full by then says where to go on.
 const LOOK_AT_MOST: usize = 10_000;
 
@@ -74,7 +78,10 @@ impl DelayedEvents {
         let timer = view.get::<DelayedTimers>(&(key,)).await?;
         let ended = view.get::<DelayedOutcomes>(&(key,)).await?.filter(|row| inner.is_kept(row.at));
         match (timer, ended) {
-            (Some(timer), _) => Ok(Some(inner.show_scheduled(user, row, &timer.value).await?)),
+            (Some(timer), _) => {
+                let due = timer.value.due.map(|due| due.at);
+                Ok(Some(inner.show_scheduled(user, row, due).await?))
+            }
             (None, Some(ended)) => Ok(show(row.value, None, Some(&ended))),
             (None, None) => Ok(None),
         }
@@ -123,7 +130,7 @@ impl Inner {
         &self,
         owner: &UserId,
         row: Positioned<DelayedRow>,
-        timer: &TimerRow,
+        due: Option<UnixMillis>,
     ) -> Result<DelayedEvent, StoreError> {
         let ended = self.given_way(owner, &row).await?.then(|| OutcomeRow {
             user: row.value.user,
@@ -131,7 +138,7 @@ impl Inner {
             outcome: Outcome::Cancelled(CancelReason::NewerState),
             running_since: row.value.scheduled_at,
         });
-        show(row.value, Some(timer), ended.as_ref())
+        show(row.value, due, ended.as_ref())
             .ok_or_else(|| StoreError::Outside("a stored delayed event cannot be read".to_owned()))
     }
 
@@ -147,12 +154,11 @@ impl Inner {
 }
 
 /// An event as its owner sees it. `None`: its row makes no sense.
-fn show(row: DelayedRow, timer: Option<&TimerRow>, ended: Option<&OutcomeRow>) -> Option<DelayedEvent> {
-    let begun = match (timer.and_then(|timer| timer.due), ended) {
-        _ if row.delay_ms.is_none() => row.scheduled_at,
-        (Some(due), _) => UnixMillis(due.at.0.saturating_sub(due.delay_ms)),
-        (None, Some(ended)) => ended.running_since,
-        (None, None) => row.scheduled_at,
+fn show(row: DelayedRow, due: Option<UnixMillis>, ended: Option<&OutcomeRow>) -> Option<DelayedEvent> {
+    let begun = match (row.delay_ms, due, ended) {
+        (Some(delay_ms), Some(due), _) => UnixMillis(due.0.saturating_sub(delay_ms)),
+        (Some(_), None, Some(ended)) => ended.running_since,
+        _ => row.scheduled_at,
     };
     Some(DelayedEvent {
         delay_id: DelayId::new(row.delay_id),
@@ -220,42 +226,39 @@ impl Listing<'_> {
         if !self.wants(Status::Scheduled) {
             return Ok(false);
         }
-        let mut timers: Vec<(u64, u64, Key)> = {
-            let timing = self.inner.timing.lock();
-            let of_user = timing.timers.of_user(self.user);
-            of_user.map(|timer| (timer.due.map_or(u64::MAX, |(at, _)| at.0), timer.order, timer.key)).collect()
-        };
-        let (backwards, place) = (self.query.backwards, from.map(|from| (from.at, from.order)));
-        timers.retain(|(at, order, key)| {
-            let after = place.is_none_or(|place| if backwards { (*at, *order) < place } else { (*at, *order) > place });
-            after && self.in_time(*at) && self.wanted.as_ref().is_none_or(|wanted| wanted.contains(key))
-        });
-        let mut rest = timers.as_mut_slice();
-        while !rest.is_empty() {
-            let page;
-            (page, rest) = split_first(rest, PAGE.max(self.limit + 1), backwards);
-            for part in page.chunks(PAGE) {
-                if self.add_scheduled(part).await? {
+        let mut after = from.map(|from| (from.at, from.order));
+        let mut count = PAGE.max(self.limit + 1);
+        loop {
+            let part = {
+                let timing = self.inner.timing.lock();
+                let wanted = |(at, _): ListPlace, timer: &Timer| {
+                    self.in_time(at) && self.wanted.as_ref().is_none_or(|wanted| wanted.contains(&timer.key))
+                };
+                timing.timers.first_of(self.user, count, self.query.backwards, after, wanted)
+            };
+            for page in part.chunks(PAGE) {
+                if self.add_scheduled(page).await? {
                     return Ok(true);
                 }
             }
+            if part.len() < count {
+                return Ok(false);
+            }
+            after = part.last().map(|(place, _)| *place);
+            count = MORE;
         }
-        Ok(false)
     }
 
-    async fn add_scheduled(&mut self, page: &[(u64, u64, Key)]) -> Result<bool, StoreError> {
-        let keys: Vec<_> = page.iter().map(|(_, _, key)| (*key,)).collect();
+    async fn add_scheduled(&mut self, page: &[(ListPlace, Key)]) -> Result<bool, StoreError> {
+        let keys: Vec<_> = page.iter().map(|(_, key)| (*key,)).collect();
         let rows = self.view.multi_get::<Delayed>(&keys).await?;
-        let timers = self.view.multi_get::<DelayedTimers>(&keys).await?;
-        for (((at, order, _), row), timer) in page.iter().zip(rows).zip(timers) {
+        for (((at, order), _), row) in page.iter().zip(rows) {
             if self.is_enough() {
                 return Ok(true);
             }
             self.looked += 1;
-            if let (Some(row), Some(timer)) = (row, timer)
-                && self.wants_row(&row.value)
-            {
-                let event = self.inner.show_scheduled(&self.owner, row, &timer.value).await?;
+            if let Some(row) = row.filter(|row| self.wants_row(&row.value)) {
+                let event = self.inner.show_scheduled(&self.owner, row, Some(UnixMillis(*at))).await?;
                 if event.finalised.is_none() && self.push(event) {
                     return Ok(true);
                 }
@@ -319,18 +322,6 @@ impl Listing<'_> {
     }
 }
 
-/// What comes first among `all`, sorted, and the rest.
-fn split_first<T: Ord>(all: &mut [T], count: usize, backwards: bool) -> (&mut [T], &mut [T]) {
-    let compare = |a: &T, b: &T| if backwards { b.cmp(a) } else { a.cmp(b) };
-    let count = count.min(all.len());
-    if count < all.len() {
-        all.select_nth_unstable_by(count - 1, compare);
-    }
-    let (first, rest) = all.split_at_mut(count);
-    first.sort_unstable_by(compare);
-    (first, rest)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -349,17 +340,6 @@ mod tests {
         fn a_token_round_trips(scheduled: bool, at: u64, order: u64) {
             let cursor = Cursor { scheduled, at, order };
             prop_assert_eq!(Cursor::parse(&cursor.token()), Some(cursor));
-        }
-
-        #[test]
-        fn what_comes_first_is_what_a_sort_puts_first(mut all: Vec<u8>, count in 1_usize..20, backwards: bool) {
-            let mut sorted = all.clone();
-            sorted.sort_unstable();
-            if backwards {
-                sorted.reverse();
-            }
-            let (first, _) = split_first(&mut all, count, backwards);
-            prop_assert_eq!(&*first, &sorted[..count.min(sorted.len())]);
         }
     }
 }

@@ -21,6 +21,9 @@ use crate::timeline::{Era, Moment, Timeline};
 /// The hash of a delay id: what everything here is called by.
 pub(crate) type Key = [u8; 16];
 
+/// A place in a list: due time (wall clock), order of scheduling.
+pub(crate) type ListPlace = (u64, u64);
+
 const CHUNK: usize = 4096;
 const NONE: u32 = u32::MAX;
 const DUE_BITS: u32 = 48;
@@ -77,6 +80,22 @@ struct Entry {
 }
 
 impl Entry {
+    fn new(timer: &Timer) -> Self {
+        let mut entry = Self {
+            key: timer.key,
+            order: timer.order,
+            due: 0,
+            user: timer.user.0,
+            room: timer.room,
+            generation: timer.generation,
+            previous: NONE,
+            next: NONE,
+            pace: 0,
+        };
+        entry.set_due(timer.due);
+        entry
+    }
+
     fn due(&self) -> Option<(UnixMillis, Era)> {
         let at = self.due & NEVER;
         let era = (self.due & !QUEUED) >> DUE_BITS;
@@ -242,34 +261,53 @@ impl Timers {
         if self.overtaken.remove(&timer.key) || self.find(&timer.key).is_some() {
             return;
         }
-        let owner = self.owners.entry(timer.user).or_insert(Owner { first: NONE, count: 0, reserved: 0 });
-        let next = owner.first;
-        let mut entry = Entry {
-            key: timer.key,
-            order: timer.order,
-            due: 0,
-            user: timer.user.0,
-            room: timer.room,
-            generation: timer.generation,
-            previous: NONE,
-            next,
-            pace: 0,
-        };
-        entry.set_due(timer.due);
-        let index = self.allot(entry);
-        let owner = self.owners.get_mut(&timer.user).expect("just made");
-        owner.first = index;
+        let index = self.allot(Entry::new(timer));
+        self.link(index);
+        if let Some((at, era)) = timer.due {
+            self.heap.push(place(timeline.moment(at, era), timer.order, index));
+        }
+    }
+
+    /// Makes an entry found by its hash and by its owner.
+    fn link(&mut self, index: u32) {
+        let Entry { key, user, .. } = *self.entry(index);
+        let owner = self.owners.entry(UserNid(user)).or_insert(Owner { first: NONE, count: 0, reserved: 0 });
+        let next = std::mem::replace(&mut owner.first, index);
         owner.count += 1;
+        self.entry_mut(index).next = next;
         if next != NONE {
             self.entry_mut(next).previous = index;
         }
         let chunks = &self.chunks;
-        self.table.insert_unique(hash(&timer.key), index, |&index| {
-            hash(&chunks[index as usize / CHUNK][index as usize % CHUNK].key)
-        });
-        if let Some((at, era)) = timer.due {
-            self.heap.push(place(timeline.moment(at, era), timer.order, index));
+        let hash_of = |&index: &u32| hash(&chunks[index as usize / CHUNK][index as usize % CHUNK].key);
+        self.table.insert_unique(hash(&key), index, hash_of);
+    }
+
+    /// Adds an event at the start, when all are loaded one after the other. Nothing knows of it before [`Self::arrange`].
+    pub(crate) fn load(&mut self, timer: &Timer) {
+        self.allot(Entry::new(timer));
+    }
+
+    /// Ends the loading: puts each owner's events side by side, so that a list of them reads memory in its order.
+    pub(crate) fn arrange(&mut self, timeline: &Timeline) {
+        let count = self.chunks.iter().map(Vec::len).sum::<usize>();
+        let count = u32::try_from(count).expect("fewer than 2^32 events are scheduled");
+        let mut by_owner: Vec<(u32, u32)> = (0..count).map(|index| (self.entry(index).user, index)).collect();
+        by_owner.sort_unstable();
+        for to in 0..count {
+            // What belongs here has been moved on if its own place was filled before.
+            let mut from = by_owner[to as usize].1;
+            while from < to {
+                from = by_owner[from as usize].1;
+            }
+            let (a, b) = (*self.entry(to), *self.entry(from));
+            *self.entry_mut(to) = b;
+            *self.entry_mut(from) = a;
         }
+        drop(by_owner);
+        self.table.reserve(count as usize, |_| 0);
+        (0..count).for_each(|index| self.link(index));
+        self.rebuild(timeline);
     }
 
     fn allot(&mut self, entry: Entry) -> u32 {
@@ -420,6 +458,34 @@ impl Timers {
             .map(|index| self.entry(index).timer())
     }
 
+    /// Of a user's events that come after a place, the first `count`, by due time, then by the order of scheduling; those without a timer
+    /// are due after all others. `backwards`: the other way round.
+    pub(crate) fn first_of(
+        &self,
+        user: UserNid,
+        count: usize,
+        backwards: bool,
+        after: Option<ListPlace>,
+        wanted: impl Fn(ListPlace, &Timer) -> bool,
+    ) -> Vec<(ListPlace, Key)> {
+        let turned = |(at, order): ListPlace| if backwards { (!at, !order) } else { (at, order) };
+        let after = after.map(turned);
+        let mut first: BinaryHeap<(ListPlace, Key)> = BinaryHeap::with_capacity(count + 1);
+        for timer in self.of_user(user) {
+            let place = (timer.due.map_or(u64::MAX, |(at, _)| at.0), timer.order);
+            let turned = turned(place);
+            let late = first.len() >= count && first.peek().is_some_and(|last| turned > last.0);
+            if late || after.is_some_and(|after| turned <= after) || !wanted(place, &timer) {
+                continue;
+            }
+            first.push((turned, timer.key));
+            if first.len() > count {
+                first.pop();
+            }
+        }
+        first.into_sorted_vec().into_iter().map(|(place, key)| (turned(place), key)).collect()
+    }
+
     /// Who has something scheduled, and how much; in no order.
     pub(crate) fn owners(&self) -> impl Iterator<Item = (UserNid, usize)> + '_ {
         self.owners.iter().map(|(user, owner)| (*user, owner.count as usize)).filter(|(_, count)| *count > 0)
@@ -481,6 +547,31 @@ mod tests {
         }
         assert!(timers.heap.len() <= SLACK + 1, "{}", timers.heap.len());
         assert_eq!(timers.chunks.len(), 1);
+    }
+
+    #[test]
+    fn what_is_loaded_is_arranged_by_owner_and_all_there() {
+        let line = timeline();
+        for count in [0_u32, 1, 2, 100, 10_000] {
+            let mut timers = Timers::new();
+            let timer = |n: u32| Timer {
+                key: u128::from(n.wrapping_mul(2_654_435_761)).to_be_bytes(),
+                order: u64::from(n) + 1,
+                user: UserNid(n.wrapping_mul(40_503) % 7),
+                ..timer(0, Some(1_000 + u64::from(n)))
+            };
+            (0..count).for_each(|n| timers.load(&timer(n)));
+            timers.arrange(&line);
+            let owners: Vec<_> = timers.chunks.iter().flatten().map(|entry| entry.user).collect();
+            assert!(owners.is_sorted());
+            for n in 0..count {
+                assert_eq!(timers.get(&timer(n).key), Some(timer(n)));
+            }
+            assert_eq!((0..7).map(|user| timers.of_user(UserNid(user)).count()).sum::<usize>(), count as usize);
+            let mut due = Vec::new();
+            while timers.pop_due(Moment(1_000_000), &line, 1_000, &mut due) {}
+            assert!(due.len() == count as usize && due.is_sorted_by_key(|due| due.order));
+        }
     }
 
     #[derive(Clone, Debug)]
@@ -566,6 +657,20 @@ mod tests {
                 prop_assert_eq!(timers.len(), model.0.len());
             }
             for user in 0..3 {
+                for (backwards, count) in [(false, 3), (true, 3), (false, 100)] {
+                    let first = timers.first_of(UserNid(user), count, backwards, None, |_, _| true);
+                    let mut expected: Vec<_> = model.0.iter().filter(|(id, _)| u32::from(*id % 3) == user).map(|(id, m)| (m.0.unwrap_or(u64::MAX), *id)).collect();
+                    expected.sort_unstable();
+                    if backwards {
+                        expected.reverse();
+                    }
+                    let found: Vec<_> = first.iter().map(|((at, _), key)| (*at, key[0])).collect();
+                    prop_assert_eq!(found, expected.iter().take(count).copied().collect::<Vec<_>>());
+                    if let Some(last) = first.last() {
+                        let rest = timers.first_of(UserNid(user), 100, backwards, Some(last.0), |_, _| true);
+                        prop_assert_eq!(rest.len(), expected.len() - first.len());
+                    }
+                }
                 let mut found: Vec<_> = timers.of_user(UserNid(user)).map(|t| (t.key[0], t.due.map(|d| d.0.0))).collect();
                 found.sort_unstable();
                 let expected: Vec<_> = model.0.iter().filter(|(id, _)| u32::from(*id % 3) == user).map(|(id, m)| (*id, m.0)).collect();
