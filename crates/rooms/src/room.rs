@@ -47,7 +47,7 @@ impl Room {
 
     /// Makes an event of a local user and sends it, with its riders, in one batch. When this returns, the event is durable and every later
     /// view shows it. A state event that repeats what the state says is not sent again: the first one's id is the answer.
-    pub async fn send(&self, outgoing: Outgoing) -> Result<Sent, SendError> {
+    pub async fn send(&self, mut outgoing: Outgoing) -> Result<Sent, SendError> {
         if outgoing.rate_limited
             && let Some(user) = self.context().users.nid(&outgoing.sender).await.map_err(read_error)?
         {
@@ -55,6 +55,7 @@ impl Room {
             checked.map_err(|exceeded| SendError::LimitExceeded { retry_after: exceeded.retry_after })?;
         }
         crate::canonical_alias::check(self, &outgoing).await?;
+        self.vouch(&mut outgoing).await?;
         crate::membership::check(self, &outgoing).await?;
         let (reply, answer) = oneshot::channel();
         let request = Request::Send(SendRequest { outgoing: Box::new(outgoing), reply });

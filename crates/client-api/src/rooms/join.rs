@@ -1,22 +1,35 @@
 //! `POST /join/{roomIdOrAlias}` and `POST /rooms/{roomId}/join` (client-server API, "Joining rooms").
 
+use ::rooms::Details;
 use axum::{Json, extract::State};
-use ruma::RoomId;
+use ruma::{RoomId, canonical_json::CanonicalJsonObject};
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 use users::Requester;
 
-use super::{Reason, details, resolve, room_id};
+use super::{details, resolve, room_id};
 use crate::{
     Api,
     error::ApiResult,
     extract::{Args, Authenticated, Body},
 };
 
+#[derive(Debug, Deserialize)]
+pub(super) struct Request {
+    reason: Option<String>,
+    /// An invitation through an identity server, of which this server knows none.
+    #[serde(rename = "third_party_signed")]
+    _third_party_signed: Option<IgnoredAny>,
+    /// What else the client wants in its member event.
+    #[serde(flatten)]
+    content: CanonicalJsonObject,
+}
+
 pub(super) async fn by_id_or_alias(
     State(api): State<Api>,
     Authenticated(who): Authenticated,
     Args(room): Args<String>,
-    Body(request): Body<Reason>,
+    Body(request): Body<Request>,
 ) -> ApiResult<Json<Value>> {
     let room = resolve(&api, &room).await?;
     join(&api, &who, &room, request).await
@@ -26,12 +39,13 @@ pub(super) async fn by_id(
     State(api): State<Api>,
     Authenticated(who): Authenticated,
     Args(room): Args<String>,
-    Body(request): Body<Reason>,
+    Body(request): Body<Request>,
 ) -> ApiResult<Json<Value>> {
     join(&api, &who, &room_id(&room)?, request).await
 }
 
-async fn join(api: &Api, who: &Requester, room: &RoomId, Reason { reason }: Reason) -> ApiResult<Json<Value>> {
-    api.rooms.room(room).await?.join(&who.user_id, details(who, reason)).await?;
+async fn join(api: &Api, who: &Requester, room: &RoomId, request: Request) -> ApiResult<Json<Value>> {
+    let details = Details { content: request.content, ..details(who, request.reason) };
+    api.rooms.room(room).await?.join(&who.user_id, details).await?;
     Ok(Json(json!({ "room_id": room })))
 }

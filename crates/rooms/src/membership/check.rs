@@ -10,17 +10,14 @@ use crate::{
     room::Room,
 };
 
-/// Checks an event that is about to be sent, if it is a member event: whoever's server has to sign it is one of this server's users, and guests
-/// come only where they are welcome (client-server API, "Guest access").
+/// Checks an event that is about to be sent, if it is a member event: an invited user, whose server has to sign it, is one of this server's, and
+/// guests come only where they are welcome (client-server API, "Guest access").
 pub(crate) async fn check(room: &Room, outgoing: &Outgoing) -> Result<(), SendError> {
     let (Some(target), "m.room.member") = (&outgoing.state_key, &*outgoing.event_type) else { return Ok(()) };
     let Ok(target) = <&UserId>::try_from(target.as_str()) else { return Ok(()) };
     let text = |key: &str| outgoing.content.get(key).and_then(|value| value.as_str());
-    let is_local = |user: &UserId| room.context().users.is_local(user);
-    let authoriser = text("join_authorised_via_users_server").and_then(|user| <&UserId>::try_from(user).ok());
     match text("membership") {
-        Some("invite") if !is_local(target) => Err(SendError::RemoteUser),
-        Some("join") if authoriser.is_some_and(|user| !is_local(user)) => Err(SendError::RemoteUser),
+        Some("invite") if !room.context().users.is_local(target) => Err(SendError::RemoteUser),
         Some("join") if target == outgoing.sender && is_guest(room, target).await? => check_welcome(room).await,
         _ => Ok(()),
     }
