@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use primitives::{NodeId, Rix, Slot, UserNid};
+use primitives::{NodeId, Rank, Rix, Slot, UserNid};
 use ruma::{EventId, OwnedEventId};
 use storage::{
     Batch, ReadError, TableId, View,
@@ -39,6 +39,10 @@ pub(crate) struct Change {
     pub(crate) new_slot_keys: BTreeMap<Slot, SlotKey>,
     /// The children of events that are missing, as this change leaves them.
     pub(crate) new_missing: BTreeMap<OwnedEventId, Vec<Rix>>,
+    /// What is missing at the gaps that this change makes or fills; nothing is left of a gap that is filled.
+    pub(crate) new_gaps: BTreeMap<Rank, Vec<String>>,
+    /// The redactions of this change whose target is not known, by the target's hash.
+    pub(crate) new_pending: BTreeMap<[u8; 16], Vec<Rix>>,
     /// Pages of auth edges that are to be written.
     pub(crate) changed_pages: BTreeSet<u32>,
     /// The rows that riders of this change write.
@@ -65,6 +69,8 @@ impl Change {
             new_slots: BTreeMap::new(),
             new_slot_keys: BTreeMap::new(),
             new_missing: BTreeMap::new(),
+            new_gaps: BTreeMap::new(),
+            new_pending: BTreeMap::new(),
             changed_pages: BTreeSet::new(),
             ridden: HashSet::new(),
             room_log_rows: 0,

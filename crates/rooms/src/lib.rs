@@ -41,6 +41,7 @@ pub mod sync;
 pub mod tokens;
 pub mod tree;
 mod varint;
+pub mod verify;
 pub mod version;
 pub mod visibility;
 mod worker;

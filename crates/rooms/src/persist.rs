@@ -5,6 +5,8 @@ mod index;
 mod members;
 mod order;
 
+pub(crate) use index::{MAX_PENDING, relation_of};
+
 use std::sync::Arc;
 
 use primitives::{NodeId, Rank, Rix, Slot, StreamPosition};

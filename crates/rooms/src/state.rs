@@ -25,6 +25,7 @@ use std::{collections::HashMap, hash::BuildHasher, sync::Arc};
 use primitives::{NodeId, Rix, Slot};
 use storage::schema::rooms::Membership;
 
+pub(crate) use apply::fingerprint;
 pub use apply::{Change, NewNodes, apply, with_partial};
 pub use codec::NodeCodecError;
 pub use node::{Node, Root};

@@ -7,6 +7,7 @@ mod forks;
 mod members;
 mod reading;
 mod send;
+mod verify;
 
 use std::sync::Arc;
 

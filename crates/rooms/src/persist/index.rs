@@ -9,15 +9,15 @@ use storage::{
 };
 
 use super::Judged;
-use crate::change::Change;
+use crate::{Pdu, change::Change};
 
 /// Redactions that may wait for one event: a bound on what strangers can make a later event look at.
-const MAX_PENDING: usize = 100;
+pub(crate) const MAX_PENDING: usize = 100;
 
 impl Change {
     /// Indexes an accepted event by what it relates to or redacts, and finds redactions of it that came before it.
     pub(super) async fn index(&mut self, event: &Judged, rix: Rix) -> Result<(), ReadError> {
-        if let Some(relation) = relation_of(event) {
+        if let Some(relation) = relation_of(&event.pdu) {
             let key = (self.memory.info.nid, self.target_hash(&relation.target), rix);
             self.batch.put::<Relations>(&key, &relation);
         }
@@ -36,6 +36,7 @@ impl Change {
         let key = (self.memory.info.nid, self.target_hash(target.as_str()), rix);
         let Some(target) = self.find(target).await? else {
             self.batch.put::<PendingRedactions>(&key, &());
+            self.new_pending.entry(key.1).or_default().push(rix);
             return Ok(());
         };
         let target = self.header(target).await?;
@@ -61,7 +62,10 @@ impl Change {
         let prefix = (self.memory.info.nid, self.target_hash(&target.event_id));
         let waiting =
             self.view.scan::<PendingRedactions>(&KeyRange::prefix(&prefix), MAX_PENDING, Direction::Forward).await?;
-        for (key, ()) in waiting.rows {
+        let stored = waiting.rows.into_iter().map(|(key, ())| key.2);
+        let together = self.new_pending.remove(&prefix.1).unwrap_or_default();
+        for waiting in stored.chain(together).take(MAX_PENDING) {
+            let key = (prefix.0, prefix.1, waiting);
             let redaction = self.event(key.2).await?;
             if redaction.pdu.redacts() != Some(event.pdu.event_id()) {
                 continue;
@@ -77,7 +81,7 @@ impl Change {
 }
 
 /// The relation that an event's `m.relates_to` declares, if it is well-formed.
-fn relation_of(event: &Judged) -> Option<RelationRow> {
+pub(crate) fn relation_of(pdu: &Pdu) -> Option<RelationRow> {
     #[derive(Deserialize)]
     struct Content {
         #[serde(rename = "m.relates_to")]
@@ -88,15 +92,15 @@ fn relation_of(event: &Judged) -> Option<RelationRow> {
         rel_type: String,
         event_id: String,
     }
-    if event.pdu.state_key().is_some() || !event.pdu.content().get().contains("m.relates_to") {
+    if pdu.state_key().is_some() || !pdu.content().get().contains("m.relates_to") {
         return None;
     }
-    let Content { relates_to } = event.pdu.content_as().ok()?;
+    let Content { relates_to } = pdu.content_as().ok()?;
     <&EventId>::try_from(relates_to.event_id.as_str()).ok()?;
     Some(RelationRow {
         rel_type: relates_to.rel_type,
-        event_type: event.pdu.kind().to_owned(),
-        sender: event.pdu.sender().to_string(),
+        event_type: pdu.kind().to_owned(),
+        sender: pdu.sender().to_string(),
         target: relates_to.event_id,
     })
 }

@@ -82,8 +82,9 @@ impl Change {
     pub(super) async fn close_gaps(&mut self, event: &Judged, rix: Rix) -> Result<(), ReadError> {
         let room = self.memory.info.nid;
         if !event.missing_prev.is_empty() && event.is_visible() {
-            let ids = event.missing_prev.iter().map(ToString::to_string).collect();
-            self.batch.put::<Gaps>(&(room, event.rank), &EventIdList(ids));
+            let ids: Vec<_> = event.missing_prev.iter().map(ToString::to_string).collect();
+            self.batch.put::<Gaps>(&(room, event.rank), &EventIdList(ids.clone()));
+            self.new_gaps.insert(event.rank, ids);
         }
         for id in &event.missing_prev {
             let key = (room, Text::new(id.as_str()));
@@ -104,8 +105,15 @@ impl Change {
     /// Takes the event off the list of what is missing before a child; an empty list is no gap.
     async fn fill_gap(&mut self, child: Rix, event: &Judged) -> Result<(), ReadError> {
         let key = (self.memory.info.nid, self.header(child).await?.rank);
-        let Some(EventIdList(mut ids)) = self.view.get::<Gaps>(&key).await? else { return Ok(()) };
+        let mut ids = match self.new_gaps.get(&key.1) {
+            Some(ids) => ids.clone(),
+            None => self.view.get::<Gaps>(&key).await?.unwrap_or_default().0,
+        };
+        if ids.is_empty() {
+            return Ok(());
+        }
         ids.retain(|id| id != event.pdu.event_id().as_str());
+        self.new_gaps.insert(key.1, ids.clone());
         if ids.is_empty() {
             self.batch.delete::<Gaps>(&key);
         } else {

@@ -52,6 +52,10 @@ impl Change {
         if let Some(rix) = self.find(&id).await? {
             return Ok(Received::Stored(id, self.header(rix).await?.verdict));
         }
+        // Only in room versions 1 and 2 can an event have the id of one in another room; there the first one keeps it.
+        if self.view.get::<EventIds>(&(event_key(&id),)).await?.is_some() {
+            return Ok(Received::Invalid("its id is that of another event".to_owned()));
+        }
         let auth = match self.auth_events_of(&event.pdu).await? {
             Ok(auth) => auth,
             Err(missing) => return Ok(Received::Missing(id, missing)),

@@ -106,6 +106,11 @@ pub fn with_partial(
     Ok(if old.partial == partial { root } else { out.add(Node::Root(Root { partial, ..old })) })
 }
 
+/// What one slot adds to its state's fingerprint.
+pub(crate) fn fingerprint(key: &KeyedHash, slot: Slot, rix: Rix) -> u128 {
+    u128::from_le_bytes(key.hash16(&[&slot.0.to_be_bytes(), &rix.0.to_be_bytes()]))
+}
+
 /// A change of one state under way.
 struct Edit<'a, S> {
     source: &'a S,
@@ -209,8 +214,7 @@ impl<S: NodeSource> Edit<'_, S> {
 
     /// Keeps fingerprint and counts in step with one slot.
     fn account(&mut self, slot: Slot, before: Option<Entry>, now: Option<Entry>) {
-        let hash =
-            |entry: Entry| u128::from_le_bytes(self.key.hash16(&[&slot.0.to_be_bytes(), &entry.rix.0.to_be_bytes()]));
+        let hash = |entry: Entry| fingerprint(self.key, slot, entry.rix);
         if let Some(entry) = before {
             self.root.fingerprint = self.root.fingerprint.wrapping_sub(hash(entry));
         }

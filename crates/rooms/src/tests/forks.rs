@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The other server, and a copy of this one that makes events behind its back.
-struct Author {
+pub(super) struct Author {
     key: ServerKey,
     name: &'static ServerName,
     now: u64,
@@ -39,49 +39,49 @@ impl Author {
         Self { key: ServerKey::new("k", [9; 32]).expect("valid"), name: server_name!("y"), now: 1_700_000_000_500 }
     }
 
-    fn own() -> Self {
+    pub(super) fn own() -> Self {
         Self { key: ServerKey::new("1", [7; 32]).expect("valid"), name: server_name!("x"), ..Self::far() }
     }
 }
 
-fn keys() -> PublicKeyMap {
+pub(super) fn keys() -> PublicKeyMap {
     let public = Base64::new(Author::far().key.public().to_vec());
     PublicKeyMap::from([("y".to_owned(), BTreeMap::from([("ed25519:k".to_owned(), public)]))])
 }
 
 /// What an event is to say.
 #[derive(Clone, Debug)]
-struct Draft {
-    sender: String,
-    kind: &'static str,
-    state_key: Option<String>,
-    content: Value,
+pub(super) struct Draft {
+    pub(super) sender: String,
+    pub(super) kind: &'static str,
+    pub(super) state_key: Option<String>,
+    pub(super) content: Value,
 }
 
-fn message(sender: &str) -> Draft {
+pub(super) fn message(sender: &str) -> Draft {
     Draft { sender: sender.to_owned(), kind: "m.room.message", state_key: None, content: json!({ "body": "x" }) }
 }
 
-fn state(sender: &str, kind: &'static str, key: &str, content: Value) -> Draft {
+pub(super) fn state(sender: &str, kind: &'static str, key: &str, content: Value) -> Draft {
     Draft { sender: sender.to_owned(), kind, state_key: Some(key.to_owned()), content }
 }
 
-fn member(sender: &str, target: &str, membership: &str) -> Draft {
+pub(super) fn member(sender: &str, target: &str, membership: &str) -> Draft {
     state(sender, "m.room.member", target, json!({ "membership": membership }))
 }
 
 /// What a server says of a room.
-struct Look<'a> {
-    server: &'a Server,
-    room: &'a Room,
+pub(super) struct Look<'a> {
+    pub(super) server: &'a Server,
+    pub(super) room: &'a Room,
 }
 
 impl Look<'_> {
-    async fn rix(&self, id: &EventId) -> Rix {
+    pub(super) async fn rix(&self, id: &EventId) -> Rix {
         find_event(&self.server.storage.view(), self.room.nid(), id).await.expect("readable").expect("stored")
     }
 
-    async fn header(&self, id: &EventId) -> EventHeader {
+    pub(super) async fn header(&self, id: &EventId) -> EventHeader {
         let key = (self.room.nid(), self.rix(id).await);
         self.server.storage.view().get::<EventHeaders>(&key).await.expect("readable").expect("there").value
     }
@@ -92,7 +92,7 @@ impl Look<'_> {
         crate::load::event(&view, self.room.nid(), self.room.version(), rix).await.expect("readable").pdu
     }
 
-    async fn tips(&self) -> Vec<OwnedEventId> {
+    pub(super) async fn tips(&self) -> Vec<OwnedEventId> {
         let view = self.server.storage.view();
         let head = view.get::<RoomHeads>(&(self.room.nid(),)).await.expect("readable").expect("there");
         let mut ids = Vec::new();
@@ -122,7 +122,7 @@ impl Look<'_> {
     }
 
     /// The state after some events, by type and state key.
-    async fn state_after(&self, prev: &[OwnedEventId]) -> BTreeMap<(String, String), String> {
+    pub(super) async fn state_after(&self, prev: &[OwnedEventId]) -> BTreeMap<(String, String), String> {
         let (change, root) = self.root(prev).await;
         let mut state = BTreeMap::new();
         for difference in change.trees.diff(NodeId(0), root).await.expect("readable") {
@@ -134,7 +134,7 @@ impl Look<'_> {
     }
 
     /// Makes an event that follows some others, authorised by the state there.
-    async fn make(&self, author: &mut Author, prev: &[OwnedEventId], draft: Draft) -> Pdu {
+    pub(super) async fn make(&self, author: &mut Author, prev: &[OwnedEventId], draft: Draft) -> Pdu {
         let version = self.room.version();
         let (mut change, root) = self.root(prev).await;
         let content = to_raw_value(&draft.content).expect("JSON");
@@ -171,16 +171,16 @@ impl Look<'_> {
         build(input, &author.key, author.name).expect("builds")
     }
 
-    async fn receive(&self, pdu: &Pdu) -> Received {
+    pub(super) async fn receive(&self, pdu: &Pdu) -> Received {
         self.room.receive(vec![Incoming::new(pdu.json())], &keys()).await.expect("judged").remove(0)
     }
 
-    async fn accept(&self, pdu: &Pdu) {
+    pub(super) async fn accept(&self, pdu: &Pdu) {
         let expected = Received::Stored(pdu.event_id().clone(), Verdict::Accepted);
         assert_eq!(self.receive(pdu).await, expected);
     }
 
-    async fn verdict(&self, pdu: &Pdu) -> Verdict {
+    pub(super) async fn verdict(&self, pdu: &Pdu) -> Verdict {
         match self.receive(pdu).await {
             Received::Stored(_, verdict) => verdict,
             other => panic!("not stored: {other:?}"),
@@ -195,7 +195,7 @@ impl Look<'_> {
 }
 
 /// A public room that `@r0:y` has joined.
-async fn joined(server: &Server, version: &str) -> (Room, Author) {
+pub(super) async fn joined(server: &Server, version: &str) -> (Room, Author) {
     let room = server.public(version).await;
     let mut far = Author::far();
     let look = Look { server, room: &room };
@@ -524,6 +524,8 @@ async fn orders_agree(version: &str, seed: u64) {
             assert_eq!(look.state_after(&id).await, there.state_after(&id).await, "seed {seed}: {event:?}");
         }
         assert_eq!(look.state_after(&leaves).await, there.state_after(&leaves).await, "seed {seed}");
+        let report = twin_server.rooms.verify().await.expect("readable");
+        assert!(report.is_whole(), "seed {seed}: {report}");
     }
 }
 

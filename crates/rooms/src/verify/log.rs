@@ -1,0 +1,93 @@
+//! The room's log: every accepted live event once, in order, with what it changed of the current state (I10).
+
+use std::collections::BTreeSet;
+
+use primitives::{NodeId, Rix, Slot, StreamPosition};
+use storage::{
+    KeyRange, ReadError,
+    schema::rooms::{RoomLog, RoomLogEntry},
+};
+
+use super::{FaultKind, Pages, RoomCheck};
+use crate::state::EMPTY;
+
+/// How far the log has been read.
+struct Read {
+    root: NodeId,
+    latest: Rix,
+    events: u64,
+}
+
+impl RoomCheck<'_> {
+    /// Reads the log from its beginning.
+    pub(super) async fn log(&mut self) -> Result<(), ReadError> {
+        let mut read = Read { root: EMPTY, latest: Rix(0), events: 0 };
+        let mut pages = Pages::<RoomLog>::of(KeyRange::prefix(&(self.info.nid,)));
+        while let Some(page) = pages.next(self.view).await? {
+            for ((_, position, _), entry) in page {
+                let checked = self.entry(position, &entry, &mut read).await;
+                self.readable(checked)?;
+            }
+        }
+        let live = self.order.all().filter(|(_, seen)| seen.is_live()).count() as u64;
+        if read.events != live {
+            self.fault(FaultKind::Log, format!("the log has {} events, and {live} were accepted", read.events));
+        }
+        if read.root != self.head.root && !self.change.trees.diff(read.root, self.head.root).await?.is_empty() {
+            self.fault(FaultKind::Log, "the log does not end with the current state".to_owned());
+        }
+        Ok(())
+    }
+
+    async fn entry(
+        &mut self,
+        position: StreamPosition,
+        entry: &RoomLogEntry,
+        read: &mut Read,
+    ) -> Result<(), ReadError> {
+        match entry {
+            RoomLogEntry::Event { rix, rank, root, changed, .. } => {
+                read.events += 1;
+                let fits = self.order.get(*rix).is_some_and(|seen| {
+                    seen.is_live() && seen.position == position && seen.rank == *rank && *rix > read.latest
+                });
+                if !fits {
+                    self.fault(FaultKind::Log, format!("the log has event {rix} at {position}, where it is not"));
+                }
+                read.latest = read.latest.max(*rix);
+                let before = std::mem::replace(&mut read.root, *root);
+                self.check_changed(*rix, before, *root, changed.as_deref()).await
+            }
+            RoomLogEntry::Reset { old, new } => {
+                let before = std::mem::replace(&mut read.root, *new);
+                if before != *old {
+                    self.fault(
+                        FaultKind::Log,
+                        format!("the log resets state {old} at {position}, where it is {before}"),
+                    );
+                }
+                Ok(())
+            }
+            RoomLogEntry::DeviceChange { .. } => Ok(()),
+        }
+    }
+
+    async fn check_changed(
+        &mut self,
+        rix: Rix,
+        before: NodeId,
+        after: NodeId,
+        listed: Option<&[Slot]>,
+    ) -> Result<(), ReadError> {
+        let Some(listed) = listed else { return Ok(()) };
+        let changed = self.change.trees.diff(before, after).await?;
+        let changed: BTreeSet<_> = changed.into_iter().map(|change| change.slot).collect();
+        if changed != listed.iter().copied().collect() {
+            self.fault(
+                FaultKind::Log,
+                format!("the log lists {listed:?} as changed with event {rix}, not {changed:?}"),
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,241 @@
+//! Where events stand: what they follow, ranks, positions, timeline, gaps, extremities.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use primitives::{NodeId, Rank, Rix, StreamPosition};
+use ruma::OwnedEventId;
+use storage::{
+    KeyRange, ReadError, Text,
+    schema::rooms::{EventIdList, EventKind, Gaps, MissingPrevs, Timeline, Verdict},
+};
+
+use super::{FaultKind, Pages, RoomCheck};
+use crate::load::StoredEvent;
+
+/// What later events and the room as a whole are held against.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) position: StreamPosition,
+    pub(super) rank: Rank,
+    pub(super) depth: u64,
+    pub(super) root_after: NodeId,
+    pub(super) kind: EventKind,
+    pub(super) accepted: bool,
+}
+
+impl Seen {
+    /// It is in the timeline.
+    pub(super) fn is_visible(&self) -> bool {
+        self.accepted && self.kind != EventKind::Outlier
+    }
+
+    /// It arrived live and was accepted: it is in the log, and an extremity if nothing follows it.
+    pub(super) fn is_live(&self) -> bool {
+        self.accepted && self.kind == EventKind::Timeline
+    }
+}
+
+/// The order of a room's events as far as it has been gone through.
+#[derive(Debug)]
+pub(super) struct Order {
+    seen: Vec<Option<Seen>>,
+    /// Events that an accepted live event names.
+    named: BTreeSet<Rix>,
+    /// What events that were not accepted follow.
+    refused: BTreeMap<Rix, Vec<Rix>>,
+    latest: StreamPosition,
+    highest: Rank,
+    visible: u64,
+    gaps: u64,
+}
+
+impl Order {
+    pub(super) fn new(next_rix: u32) -> Self {
+        Self {
+            seen: Vec::with_capacity(next_rix as usize),
+            named: BTreeSet::new(),
+            refused: BTreeMap::new(),
+            latest: StreamPosition::ZERO,
+            highest: Rank(Rank::FIRST.0 - 1),
+            visible: 0,
+            gaps: 0,
+        }
+    }
+
+    pub(super) fn get(&self, rix: Rix) -> Option<&Seen> {
+        self.seen.get(rix.0 as usize).and_then(Option::as_ref)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (Rix, &Seen)> {
+        (0_u32..).zip(&self.seen).filter_map(|(rix, seen)| Some((Rix(rix), seen.as_ref()?)))
+    }
+
+    fn add(&mut self, rix: Rix, seen: Seen) {
+        self.seen.resize(rix.0 as usize, None);
+        self.seen.push(Some(seen));
+        if seen.is_visible() {
+            self.visible += 1;
+            self.highest = self.highest.max(seen.rank);
+        }
+    }
+}
+
+/// What an event follows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Place {
+    /// Those of its `prev_events` that were here.
+    pub(super) prev: Vec<Rix>,
+    /// Those that were not, with the numbers of those that have come since or are outliers.
+    pub(super) missing: Vec<(OwnedEventId, Option<Rix>)>,
+}
+
+impl RoomCheck<'_> {
+    /// Checks an event's place and remembers it.
+    pub(super) async fn check_place(&mut self, rix: Rix, event: &StoredEvent) -> Result<Place, ReadError> {
+        let header = &event.header;
+        let seen = Seen {
+            position: event.position,
+            rank: header.rank,
+            depth: header.depth,
+            root_after: header.root_after,
+            kind: header.kind,
+            accepted: header.verdict == Verdict::Accepted,
+        };
+        let place = self.place_of(rix, event).await?;
+        self.order.add(rix, seen);
+        if event.position < self.order.latest || event.position > self.view.position() {
+            self.event_fault(FaultKind::Order, rix, event, "its position is not after those before it");
+        }
+        self.order.latest = self.order.latest.max(event.position);
+        if self.view.contains::<Timeline>(&(self.info.nid, seen.rank, rix)).await? != seen.is_visible() {
+            let what = if seen.is_visible() { "it is not in the timeline" } else { "it is in the timeline" };
+            self.event_fault(FaultKind::Order, rix, event, what);
+        }
+        if seen.kind == EventKind::Outlier {
+            if !header.prev.is_empty() {
+                self.event_fault(FaultKind::Prev, rix, event, "an outlier follows nothing");
+            }
+            return Ok(Place::default());
+        }
+        self.check_prev(rix, event, &place);
+        self.check_gap(rix, event, &place).await?;
+        let followed = place.prev.iter().copied().chain(place.missing.iter().filter_map(|(_, rix)| *rix));
+        if seen.is_live() {
+            self.order.named.extend(followed);
+        } else if !seen.accepted {
+            self.order.refused.insert(rix, followed.collect());
+        }
+        Ok(place)
+    }
+
+    async fn place_of(&mut self, rix: Rix, event: &StoredEvent) -> Result<Place, ReadError> {
+        let mut place = Place::default();
+        for id in event.pdu.prev_events() {
+            let found = self.change.find(id).await?;
+            match found.filter(|prev| *prev < rix) {
+                Some(prev) if self.order.get(prev).is_some_and(|seen| seen.kind != EventKind::Outlier) => {
+                    place.prev.push(prev);
+                }
+                _ => place.missing.push((id.clone(), found)),
+            }
+        }
+        Ok(place)
+    }
+
+    fn check_prev(&mut self, rix: Rix, event: &StoredEvent, place: &Place) {
+        let set = |rixes: &[Rix]| rixes.iter().copied().collect::<BTreeSet<_>>();
+        if set(&event.header.prev) != set(&place.prev) {
+            self.event_fault(FaultKind::Prev, rix, event, "its header names other events before it");
+        }
+        let above = place.prev.iter().filter_map(|prev| self.order.get(*prev)).map(|seen| seen.rank).max();
+        let next = above.map_or(Rank::FIRST, Rank::next);
+        let fits = if place.missing.is_empty() { event.header.rank == next } else { event.header.rank >= next };
+        if !fits {
+            self.event_fault(FaultKind::Order, rix, event, "its rank is not one above those before it");
+        }
+    }
+
+    /// A gap lists what is missing, at the least what was never stored; what is missing knows what it is missing before.
+    async fn check_gap(&mut self, rix: Rix, event: &StoredEvent, place: &Place) -> Result<(), ReadError> {
+        for (id, _) in &place.missing {
+            let waiting = self.view.get::<MissingPrevs>(&(self.info.nid, Text::new(id.as_str()))).await?;
+            if !waiting.is_some_and(|waiting| waiting.0.contains(&rix)) {
+                self.event_fault(FaultKind::Order, rix, event, &format!("{id} does not know that it is missing"));
+            }
+        }
+        if place.missing.is_empty() || event.header.verdict != Verdict::Accepted {
+            return Ok(());
+        }
+        let gap = self.view.get::<Gaps>(&(self.info.nid, event.header.rank)).await?;
+        self.order.gaps += u64::from(gap.is_some());
+        let EventIdList(listed) = gap.unwrap_or_default();
+        let was = |id: &String| {
+            place.missing.iter().any(|(missing, found)| {
+                let is_outlier =
+                    || found.is_some_and(|rix| self.order.get(rix).is_some_and(|seen| seen.kind == EventKind::Outlier));
+                missing.as_str() == id && (found.is_none() || is_outlier())
+            })
+        };
+        let never = place.missing.iter().filter(|(_, found)| found.is_none());
+        if !listed.iter().all(was) || !never.clone().all(|(id, _)| listed.iter().any(|one| one == id.as_str())) {
+            self.event_fault(FaultKind::Order, rix, event, "the gap before it lists other events than are missing");
+        }
+        Ok(())
+    }
+
+    /// The timeline and the gaps hold nothing else; extremities, depth and highest rank are what the events say.
+    pub(super) async fn tips(&mut self) -> Result<(), ReadError> {
+        let room = (self.info.nid,);
+        let mut rows = 0;
+        let mut pages = Pages::<Timeline>::of(KeyRange::prefix(&room));
+        while let Some(page) = pages.next(self.view).await? {
+            rows += page.len() as u64;
+        }
+        if rows != self.order.visible {
+            self.fault(FaultKind::Order, format!("the timeline has {rows} rows for {} events", self.order.visible));
+        }
+        let mut gaps = 0;
+        let mut pages = Pages::<Gaps>::of(KeyRange::prefix(&room));
+        while let Some(page) = pages.next(self.view).await? {
+            gaps += page.len() as u64;
+        }
+        if gaps != self.order.gaps {
+            self.fault(FaultKind::Order, format!("{gaps} gaps are kept, and {} are there", self.order.gaps));
+        }
+        if self.head.max_rank != self.order.highest {
+            self.fault(
+                FaultKind::Room,
+                format!("the highest rank is {}, not {}", self.order.highest, self.head.max_rank),
+            );
+        }
+        self.check_extremities();
+        Ok(())
+    }
+
+    fn check_extremities(&mut self) {
+        let Order { named, refused, .. } = &self.order;
+        // What is followed across events that were not accepted need not be an extremity, but may be one if it came after them.
+        let mut followed = named.clone();
+        let mut open: Vec<_> = named.iter().copied().collect();
+        while let Some(rix) = open.pop() {
+            for prev in refused.get(&rix).into_iter().flatten() {
+                if followed.insert(*prev) {
+                    open.push(*prev);
+                }
+            }
+        }
+        let live = || self.order.all().filter(|(_, seen)| seen.is_live()).map(|(rix, _)| rix);
+        let must: BTreeSet<_> = live().filter(|rix| !followed.contains(rix)).collect();
+        let may: BTreeSet<_> = live().filter(|rix| !named.contains(rix)).collect();
+        let tips: BTreeSet<_> = self.head.extremities.iter().copied().collect();
+        let ascending = self.head.extremities.is_sorted_by(|a, b| a < b);
+        if !ascending || !must.is_subset(&tips) || !tips.is_subset(&may) {
+            let (must, tips) = (Vec::from_iter(must), Vec::from_iter(tips));
+            self.fault(FaultKind::Extremities, format!("the extremities are {must:?}, and the head has {tips:?}"));
+        }
+        let depth = self.head.extremities.iter().filter_map(|rix| self.order.get(*rix)).map(|seen| seen.depth).max();
+        if depth.unwrap_or(0) != self.head.depth {
+            self.fault(FaultKind::Room, format!("the extremities' depth is {depth:?}, not {}", self.head.depth));
+        }
+    }
+}
