@@ -35,6 +35,7 @@ use crate::{
     context::Context,
     load::StoredEvent,
     memory::{Memory, RoomInfo},
+    read::Caches,
 };
 use order::Order;
 
@@ -75,6 +76,7 @@ impl StoreCheck {
     /// The check sees what is stored: caches that were filled before don't count.
     fn new(rooms: &Rooms) -> Self {
         let Context { storage, users, clock, random, key, options, activity, .. } = &**rooms.context();
+        let nodes = Arc::new(Cache::new(options.cached_nodes.max(1)));
         let context = Context {
             storage: storage.clone(),
             users: users.clone(),
@@ -83,7 +85,8 @@ impl StoreCheck {
             key: Arc::clone(key),
             options: options.clone(),
             activity: Arc::clone(activity),
-            nodes: Arc::new(Cache::new(options.cached_nodes.max(1))),
+            caches: Arc::new(Caches::new(storage.hash(), Arc::clone(&nodes), Arc::clone(activity))),
+            nodes,
         };
         let view = context.storage.view();
         Self { context: Arc::new(context), view, report: Report::default() }
