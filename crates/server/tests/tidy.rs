@@ -22,6 +22,8 @@ const LEVELS: &[&[&str]] = &[
 ];
 /// Crates that no other may need outside its tests.
 const TOOLS: &[&str] = &["testkit", "harness"];
+/// The modules of `rooms` that run inside a room's worker.
+const WORKER_PARTS: &[&str] = &["append", "authorise", "build", "change", "commit", "persist", "worker"];
 const FILE_MAX_LINES: usize = 800;
 const FUNCTION_MAX_LINES: usize = 80;
 
@@ -88,6 +90,44 @@ fn crates_need_only_crates_below_them() {
     none(&faults);
     let known: BTreeSet<String> = ours.iter().map(|name| (*name).to_owned()).collect();
     assert_eq!(seen, known, "every crate has its level here, and every level its crate");
+}
+
+#[test]
+fn i13_what_a_worker_runs_knows_no_network() {
+    let mut sources = Vec::new();
+    files(&root().join("crates/rooms/src"), "rs", &mut sources);
+    let (mut faults, mut seen) = (Vec::new(), BTreeSet::new());
+    for path in sources {
+        let name = path.strip_prefix(root().join("crates/rooms/src")).expect("below").display().to_string();
+        let part = name.split(['/', '.']).next().unwrap_or_default().to_owned();
+        if !WORKER_PARTS.contains(&part.as_str()) {
+            continue;
+        }
+        let text = read(&path);
+        let network = ["federation_client", "tokio::net", "reqwest", "hyper"].iter().find(|name| text.contains(**name));
+        faults.extend(network.map(|name| format!("{} names {name}", shown(&path))));
+        seen.insert(part);
+    }
+    none(&faults);
+    assert_eq!(seen.len(), WORKER_PARTS.len(), "the sources of the worker were not found");
+}
+
+#[test]
+fn every_invariant_has_a_test_that_names_it() {
+    let page = read(&root().join("docs/ARCHITECTURE.md"));
+    let named: BTreeSet<String> = rust_files().iter().flat_map(|path| invariants_named_by_tests(&read(path))).collect();
+    let faults = (1..=13).map(|number| format!("i{number}")).filter(|name| !named.contains(name));
+    none(&faults.map(|name| format!("no test is named for {name}")).collect::<Vec<_>>());
+    for number in 1..=13 {
+        assert!(page.contains(&format!("- **I{number} ")), "I{number} is not in the architecture page");
+    }
+}
+
+/// `i4` for a test called `i4_…`, both `i1` and `i2` for one called `i1_i2_…`, also where the name ends so.
+fn invariants_named_by_tests(text: &str) -> Vec<String> {
+    let is_invariant = |word: &&str| word.strip_prefix('i').is_some_and(|number| number.parse::<u8>().is_ok());
+    let names = text.lines().filter_map(|line| line.split_once("fn ")?.1.split('(').next());
+    names.flat_map(|name| name.split('_').filter(is_invariant)).map(str::to_owned).collect()
 }
 
 #[test]

@@ -140,7 +140,7 @@ fn malformed_events_are_refused() {
 }
 
 #[test]
-fn counts_of_references_are_limited() {
+fn i12_counts_of_references_are_limited() {
     let ids = |count: usize| json!((0..count).map(|n| format!("$e{n}")).collect::<Vec<_>>());
     for (field, most) in [("auth_events", MAX_AUTH_EVENTS), ("prev_events", MAX_PREV_EVENTS)] {
         let mut event = received();

@@ -120,6 +120,26 @@ async fn i8_of_many_at_once_with_one_marker_exactly_one_is_sent() {
     assert_eq!(events(&server, &room).await, count + 81);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_handles_opened_at_once_have_one_writer() {
+    let server = Server::new().await;
+    let id = server.public("12").await.id().to_owned();
+    let sends = (0..100).map(async |n: u32| {
+        let room = server.rooms.room(&id).await.expect("known");
+        say(&room, ALICE, &n.to_string()).await.expect("sends")
+    });
+    futures_util::future::join_all(sends).await;
+    // Two writers would both have built on the same newest event: the room would have forked.
+    let room = server.rooms.room(&id).await.expect("known");
+    let range = KeyRange::prefix(&(room.nid(),));
+    let page = server.storage.view().scan::<EventHeaders>(&range, 1_000, Direction::Forward).await.expect("readable");
+    let mut previous = Vec::new();
+    for ((_, rix), header) in page.rows {
+        assert_eq!(header.value.prev, previous, "event {rix} is built on the one before");
+        previous = vec![rix];
+    }
+}
+
 #[tokio::test]
 async fn waiting_sends_become_one_batch() {
     let server = Server::new().await;
