@@ -31,7 +31,7 @@ check-dependencies:
 
 [private]
 check-docs:
-    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
 # Crate edges, lengths of files and functions, every option documented
 tidy:

@@ -68,14 +68,13 @@ impl From<DeviceError> for ApiError {
 impl From<LoginError> for ApiError {
     fn from(error: LoginError) -> Self {
         match error {
-            LoginError::BadCredentials => Self::forbidden("Wrong user name or password"),
             LoginError::Deactivated => {
                 Self::new(StatusCode::FORBIDDEN, "M_USER_DEACTIVATED", "This account has been deactivated")
             }
             LoginError::Locked => locked(),
             LoginError::LimitExceeded(error) => error.into(),
             LoginError::Password(PasswordError::Busy) => Self::limit_exceeded(SOON),
-            LoginError::Password(_) => Self::forbidden("Wrong user name or password"),
+            LoginError::BadCredentials | LoginError::Password(_) => Self::forbidden("Wrong user name or password"),
             LoginError::Device(error) => error.into(),
             LoginError::Store(error) => error.into(),
         }
@@ -251,9 +250,8 @@ impl From<AliasError> for ApiError {
         match error {
             AliasError::NotLocal(_) => Self::invalid_param(error.to_string()),
             AliasError::Taken(_) => Self::new(StatusCode::CONFLICT, "M_UNKNOWN", error.to_string()),
-            AliasError::Unknown(_) => Self::not_found(error.to_string()),
+            AliasError::Unknown(_) | AliasError::UnknownRoom => Self::not_found(error.to_string()),
             AliasError::Forbidden(reason) => Self::forbidden(reason),
-            AliasError::UnknownRoom => Self::not_found(error.to_string()),
             AliasError::Unavailable => Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", error.to_string()),
             AliasError::Storage(error) => Self::internal(error),
         }

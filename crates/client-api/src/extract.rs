@@ -7,7 +7,6 @@ use axum::{
 };
 use http::{HeaderMap, header, request::Parts};
 use primitives::canonical;
-use ruma::api::{IncomingRequest, IncomingRequestExt, error::FromHttpRequestError};
 use serde::de::DeserializeOwned;
 use users::Requester;
 
@@ -15,7 +14,7 @@ use crate::{Api, error::ApiError};
 
 /// A user with a valid access token.
 #[derive(Debug, Clone)]
-pub struct Authenticated(pub Requester);
+pub(crate) struct Authenticated(pub(crate) Requester);
 
 /// The access token of a request: from the `Authorization` header, or from the deprecated query parameter.
 pub(crate) fn access_token(headers: &HeaderMap, query: Option<&str>) -> Result<Option<String>, ApiError> {
@@ -65,26 +64,9 @@ impl OptionalFromRequestParts<Api> for Authenticated {
     }
 }
 
-/// A user with a valid access token who is no guest: for endpoints that the specification closes to guests.
-#[derive(Debug, Clone)]
-pub struct NoGuest(pub Requester);
-
-impl FromRequestParts<Api> for NoGuest {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let who = requester(parts, api).await?.ok_or_else(ApiError::missing_token)?;
-        if who.is_guest {
-            let status = http::StatusCode::FORBIDDEN;
-            return Err(ApiError::new(status, "M_GUEST_ACCESS_FORBIDDEN", "Guests may not use this endpoint"));
-        }
-        Ok(Self(who))
-    }
-}
-
 /// The address a request came from, as the listener determined it.
 #[derive(Debug, Clone, Copy)]
-pub struct From(pub std::net::IpAddr);
+pub(crate) struct From(pub(crate) std::net::IpAddr);
 
 impl FromRequestParts<Api> for From {
     type Rejection = ApiError;
@@ -97,7 +79,7 @@ impl FromRequestParts<Api> for From {
 
 /// The path's arguments, percent-decoded, in order.
 #[derive(Debug)]
-pub struct Args<T>(pub T);
+pub(crate) struct Args<T>(pub(crate) T);
 
 impl<T: DeserializeOwned + Send + 'static> FromRequestParts<Api> for Args<T> {
     type Rejection = ApiError;
@@ -112,7 +94,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequestParts<Api> for Args<T> {
 
 /// The query's parameters.
 #[derive(Debug)]
-pub struct Query<T>(pub T);
+pub(crate) struct Query<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequestParts<Api> for Query<T> {
     type Rejection = ApiError;
@@ -133,7 +115,7 @@ fn param_error(message: &str) -> ApiError {
 
 /// The body as it came, no larger than the limit for JSON bodies.
 #[derive(Debug)]
-pub struct RawBody(pub Bytes);
+pub(crate) struct RawBody(pub(crate) Bytes);
 
 async fn read_body(headers: &HeaderMap, body: HttpBody, limit: usize) -> Result<Bytes, ApiError> {
     if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
@@ -183,7 +165,7 @@ pub(crate) fn parse_json<T: DeserializeOwned>(bytes: &[u8], max_depth: usize) ->
 
 /// A JSON body. An empty body reads as `{}`, since clients leave out what holds nothing.
 #[derive(Debug)]
-pub struct Body<T>(pub T);
+pub(crate) struct Body<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
     type Rejection = ApiError;
@@ -192,36 +174,6 @@ impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
         let RawBody(bytes) = RawBody::from_request(request, api).await?;
         let bytes: &[u8] = if bytes.trim_ascii().is_empty() { b"{}" } else { &bytes };
         Ok(Self(parse_json(bytes, api.options.json_max_depth)?))
-    }
-}
-
-/// A whole request as one of ruma's types, for endpoints that its types describe faithfully.
-#[derive(Debug)]
-pub struct Ruma<R>(pub R);
-
-impl<R: IncomingRequest + Send> FromRequest<Api> for Ruma<R> {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
-        let (mut parts, body) = request.into_parts();
-        let Args(path) = parts.extract_with_state::<Args<Vec<(String, String)>>, _>(api).await?;
-        let bytes = read_body(&parts.headers, body, api.options.body_max_bytes).await?;
-        if !bytes.trim_ascii().is_empty() {
-            parse_json::<serde::de::IgnoredAny>(&bytes, api.options.json_max_depth)?;
-        }
-        let args: Vec<&str> = path.iter().map(|(_, value)| value.as_str()).collect();
-        let request = http::Request::from_parts(parts, &bytes[..]);
-        R::try_from_http_request(request, &args).map(Self).map_err(|error| match error {
-            FromHttpRequestError::MethodMismatch { .. } => ApiError::method_not_allowed(),
-            other => {
-                let message = other.to_string();
-                if message.contains("missing field") {
-                    ApiError::missing_param(message)
-                } else {
-                    ApiError::bad_json(message)
-                }
-            }
-        })
     }
 }
 

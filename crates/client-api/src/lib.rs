@@ -95,7 +95,7 @@ pub fn router(api: Api) -> Router {
             header::ACCEPT,
             header::HeaderName::from_static("x-requested-with"),
         ])
-        .max_age(std::time::Duration::from_secs(86_400));
+        .max_age(std::time::Duration::from_hours(24));
     let inner = routes().finish().with_state(api).layer(CatchPanicLayer::custom(on_panic)).layer(cors);
     Router::new().fallback_service(tower::util::MapRequest::new(inner, normalise))
 }

@@ -52,6 +52,7 @@ fn own(who: &Requester, user: &str) -> ApiResult<()> {
     if user_id(user)? == who.user_id { Ok(()) } else { Err(ApiError::forbidden("This is somebody else's profile")) }
 }
 
+#[expect(clippy::default_trait_access, reason = "nothing rides along, and a batch is not this crate's to name")]
 async fn set(
     State(api): State<Api>,
     Authenticated(who): Authenticated,
@@ -69,6 +70,7 @@ async fn set(
     Ok(Json(json!({})))
 }
 
+#[expect(clippy::default_trait_access, reason = "nothing rides along, and a batch is not this crate's to name")]
 async fn remove(
     State(api): State<Api>,
     Authenticated(who): Authenticated,

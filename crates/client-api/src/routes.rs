@@ -34,18 +34,6 @@ impl Routes {
         self
     }
 
-    /// The same handler under several paths: a stable one and those of its unstable times.
-    pub(crate) fn add_all<H, T>(&mut self, method: &Method, paths: &[&str], handler: &H) -> &mut Self
-    where
-        H: Handler<T, Api> + Clone,
-        T: 'static,
-    {
-        for path in paths {
-            self.add(method.clone(), path, handler.clone());
-        }
-        self
-    }
-
     /// Whether a row of the table has a handler.
     #[cfg(test)]
     pub(crate) fn is_built(&self, method: &str, path: &str) -> bool {

@@ -23,11 +23,13 @@ struct StateBody {
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
 enum PresetBody {
-    PrivateChat,
-    TrustedPrivateChat,
-    PublicChat,
+    #[serde(rename = "private_chat")]
+    Private,
+    #[serde(rename = "trusted_private_chat")]
+    TrustedPrivate,
+    #[serde(rename = "public_chat")]
+    Public,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -64,9 +66,9 @@ pub(super) struct Request {
 impl From<PresetBody> for Preset {
     fn from(preset: PresetBody) -> Self {
         match preset {
-            PresetBody::PrivateChat => Self::PrivateChat,
-            PresetBody::TrustedPrivateChat => Self::TrustedPrivateChat,
-            PresetBody::PublicChat => Self::PublicChat,
+            PresetBody::Private => Self::PrivateChat,
+            PresetBody::TrustedPrivate => Self::TrustedPrivateChat,
+            PresetBody::Public => Self::PublicChat,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
-use primitives::{Clock, SharedClock, SystemClock};
+use primitives::{SharedClock, SystemClock};
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 

@@ -123,11 +123,10 @@ impl Worker {
         }
         match self.client.act(&delay_id, action).await {
             Ok(()) if action == "cancel" => self.set(&marker, Delayed::Cancelled).await,
-            Ok(()) => {}
             Err(error) if error.is_open() => return false,
             // Refused, so it was too late: it has been sent.
             Err(_) if action == "cancel" => self.set(&marker, Delayed::Scheduled(delay_id)).await,
-            Err(_) => {}
+            Ok(()) | Err(_) => {}
         }
         self.ledger.count();
         if action != "restart" {

@@ -278,7 +278,8 @@ mod tests {
             name: Some("n".to_owned()),
             tokens: vec![(TimerAction::Restart, "k".to_owned())],
         };
-        let outcome = |outcome| OutcomeRow { user: UserNid(7), at: UnixMillis(5), outcome, running_since: UnixMillis(6) };
+        let outcome =
+            |outcome| OutcomeRow { user: UserNid(7), at: UnixMillis(5), outcome, running_since: UnixMillis(6) };
         let failure = Failure { kind: FailureKind::LimitExceeded, message: "m".to_owned() };
         let rows = [
             bytes::<Delayed>(&([1; 16],), &Positioned { position: StreamPosition(9), value: event }),
@@ -286,7 +287,10 @@ mod tests {
             bytes::<DelayedOutcomes>(&([1; 16],), &outcome(Outcome::Cancelled(CancelReason::Operator))),
             bytes::<DelayedOutcomes>(&([1; 16],), &outcome(Outcome::Failed(failure))),
             bytes::<Finalised>(&(UserNid(7), UnixMillis(5), order(StreamPosition(9), 2)), &HashRow([1; 16])),
-            bytes::<DelayedGroups>(&([2; 16],), &GroupRow { user: UserNid(7), open: true, changes: 1, members: vec![[1; 16]] }),
+            bytes::<DelayedGroups>(
+                &([2; 16],),
+                &GroupRow { user: UserNid(7), open: true, changes: 1, members: vec![[1; 16]] },
+            ),
             bytes::<DelayedTokens>(&([3; 16],), &TokenRow { event: [1; 16], action: TimerAction::Cancel }),
         ];
         insta::assert_snapshot!(rows.join("\n"), @r"
