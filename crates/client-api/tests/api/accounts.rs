@@ -102,7 +102,8 @@ async fn the_shared_secret_makes_an_administrator() {
     let nonce = site.raw(Method::GET, path, None, "").await.ok()["nonce"].as_str().expect("a nonce").to_owned();
     let mut mac = Hmac::<sha1::Sha1>::new_from_slice(b"secret").expect("any key");
     mac.update(format!("{nonce}\0root\0pass\0admin").as_bytes());
-    let mac: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let mac: Vec<String> = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let mac = mac.concat();
     let body = json!({ "nonce": nonce, "username": "root", "password": "pass", "admin": true, "mac": mac });
     let wrong = json!({ "nonce": nonce, "username": "root", "password": "pass", "admin": false, "mac": mac });
     site.raw(Method::POST, path, None, wrong.to_string()).await.refused(403, "M_FORBIDDEN");

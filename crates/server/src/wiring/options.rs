@@ -163,7 +163,7 @@ mod tests {
     fn the_defaults_of_the_file_are_those_of_the_crates() {
         let config = config("");
         let users = users(&config);
-        assert_eq!(format!("{:?}", users), format!("{:?}", users::Options::new(config.server_name.clone())));
+        assert_eq!(format!("{users:?}"), format!("{:?}", users::Options::new(config.server_name.clone())));
         let delayed = delayed_events(&config);
         assert_eq!(format!("{delayed:?}"), format!("{:?}", delayed_events::Options::default()));
         assert_eq!(rooms(&config).expect("a version").default_room_version, RoomVersion::DEFAULT);
