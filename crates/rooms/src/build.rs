@@ -44,6 +44,7 @@ impl Built {
             missing_prev: Vec::new(),
             local: outgoing.local.clone(),
             relay: true,
+            known_as: None,
         }
     }
 }

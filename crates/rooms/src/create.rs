@@ -280,6 +280,7 @@ fn first(create: Pdu, request: &CreateRoom) -> Judged {
         missing_prev: Vec::new(),
         local: request.local.clone(),
         relay: true,
+        known_as: None,
     }
 }
 

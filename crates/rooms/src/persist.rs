@@ -43,6 +43,8 @@ pub(crate) struct Judged {
     pub(crate) local: EventLocal,
     /// It is to be sent to other servers.
     pub(crate) relay: bool,
+    /// The number that it has had as an outlier.
+    pub(crate) known_as: Option<Rix>,
 }
 
 impl Judged {
@@ -64,8 +66,8 @@ pub(crate) struct SlotChange {
 impl Change {
     /// Adds an event to the change. It fails only where the store does, and then the change is to be dropped.
     pub(crate) async fn persist(&mut self, event: Judged) -> Result<Rix, ReadError> {
-        let rix = Rix(self.memory.head.next_rix);
-        self.memory.head.next_rix += 1;
+        let rix = event.known_as.unwrap_or(Rix(self.memory.head.next_rix));
+        self.memory.head.next_rix = self.memory.head.next_rix.max(rix.0 + 1);
         let root_after = self.root_after(&event, rix).await?;
         let header = header_of(&event, root_after);
         self.write_event(&event, &header, rix);
@@ -113,7 +115,7 @@ impl Change {
 
     /// Notes the auth edges of a state event where resolution looks for them.
     async fn write_edges(&mut self, event: &Judged, rix: Rix) -> Result<(), ReadError> {
-        if event.pdu.state_key().is_some() {
+        if event.pdu.state_key().is_some() && event.known_as.is_none() {
             let page = AuthPage::of(rix);
             let mut edges = self.auth_page(page).await?;
             Arc::make_mut(&mut edges).push(rix, &event.auth);

@@ -138,10 +138,9 @@ impl Rooms {
     /// Hands a request to a room's worker. Gives it back if the server is ending.
     pub(crate) async fn ask(&self, info: &Arc<RoomInfo>, mut request: Request) -> Result<(), Request> {
         loop {
-            let inbox = self.0.workers.inbox(&self.0.context, info);
+            let Some(inbox) = self.0.workers.inbox(&self.0.context, info) else { return Err(request) };
             match inbox.send(request).await {
                 Ok(()) => return Ok(()),
-                Err(refused) if self.0.workers.cancel.is_cancelled() => return Err(refused.0),
                 Err(refused) => request = refused.0,
             }
         }
@@ -185,18 +184,22 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// The inbox of a room's worker, which is started if there is none.
-    fn inbox(self: &Arc<Self>, context: &Arc<Context>, info: &Arc<RoomInfo>) -> mpsc::Sender<Request> {
+    /// The inbox of a room's worker, which is started if there is none; `None` when the server is ending.
+    fn inbox(self: &Arc<Self>, context: &Arc<Context>, info: &Arc<RoomInfo>) -> Option<mpsc::Sender<Request>> {
         let mut inboxes = self.inboxes.lock();
-        if let Some(inbox) = inboxes.get(&info.nid) {
-            return inbox.clone();
+        if self.cancel.is_cancelled() {
+            return None;
+        }
+        // An inbox that is closed here is that of a worker that has died: it takes its place in the registry along when it ends in order.
+        if let Some(inbox) = inboxes.get(&info.nid).filter(|inbox| !inbox.is_closed()) {
+            return Some(inbox.clone());
         }
         let (sender, receiver) = mpsc::channel(INBOX);
         let cancel = self.cancel.clone();
         let worker = Worker::new(Arc::clone(context), Arc::clone(self), Arc::clone(info), receiver, cancel);
         self.tracker.spawn(worker.run());
         inboxes.insert(info.nid, sender.clone());
-        sender
+        Some(sender)
     }
 
     /// Takes an idle worker out of the registry. If somebody was about to write to it nevertheless, it gets a new inbox instead and goes

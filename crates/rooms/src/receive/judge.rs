@@ -49,8 +49,13 @@ impl Change {
 
     async fn take_one(&mut self, event: &Prepared) -> Result<Received, ReadError> {
         let id = event.pdu.event_id().clone();
-        if let Some(rix) = self.find(&id).await? {
-            return Ok(Received::Stored(id, self.header(rix).await?.verdict));
+        let known_as = self.find(&id).await?;
+        if let Some(rix) = known_as {
+            let header = self.header(rix).await?;
+            // One that was wanted for its place in auth chains only can still arrive; a verdict against it stands.
+            if header.kind != EventKind::Outlier || event.outlier || header.verdict != Verdict::Accepted {
+                return Ok(Received::Stored(id, header.verdict));
+            }
         }
         // Only in room versions 1 and 2 can an event have the id of one in another room; there the first one keeps it.
         if self.view.get::<EventIds>(&(event_key(&id),)).await?.is_some() {
@@ -82,6 +87,7 @@ impl Change {
             missing_prev: place.missing_prev,
             local: EventLocal::default(),
             relay: false,
+            known_as,
         })
         .await?;
         Ok(Received::Stored(id, verdict))

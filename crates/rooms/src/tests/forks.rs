@@ -454,6 +454,27 @@ async fn more_than_twenty_extremities_are_joined_twenty_at_a_time() {
     assert_eq!(look.tips().await.len(), 1);
 }
 
+#[tokio::test]
+async fn an_outlier_can_still_arrive() {
+    let server = Server::new().await;
+    let (room, mut far) = joined(&server, "12").await;
+    let look = Look { server: &server, room: &room };
+    let tips = look.tips().await;
+    let join = look.make(&mut far, &tips, member("@r1:y", "@r1:y", "join")).await;
+    let outlier = Incoming { outlier: true, ..Incoming::new(join.json()) };
+    let received = room.receive(vec![outlier], &keys()).await.expect("judged");
+    assert_eq!(received, [Received::Stored(join.event_id().clone(), Verdict::Accepted)]);
+    let (rix, timeline) = (look.rix(join.event_id()).await, look.timeline().await);
+    assert_eq!((look.tips().await, timeline.contains(&rix)), (tips, false));
+    assert!(current(&room, "m.room.member", "@r1:y").await.is_none());
+    look.accept(&join).await;
+    assert_eq!(look.rix(join.event_id()).await, rix);
+    assert_eq!(look.tips().await, std::slice::from_ref(join.event_id()));
+    assert!(current(&room, "m.room.member", "@r1:y").await.is_some());
+    look.accept(&join).await;
+    assert_eq!(look.timeline().await.len(), timeline.len() + 1);
+}
+
 /// A random event of a random local or remote user.
 fn random_draft(pick: &mut impl FnMut(usize) -> usize) -> Draft {
     let users = ["@r0:y", "@r1:y", "@r2:y", ALICE, "@b:x"];
