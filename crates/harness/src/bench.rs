@@ -40,7 +40,7 @@ pub async fn run(suite: Suite, only: Option<&str>) -> anyhow::Result<()> {
     }
     part!("B1", send::sequential);
     part!("B2", send::parallel);
-    part!("B2", rooms::sends);
+    part!("B2 crate", rooms::sends);
     part!("B5", sync::incremental);
     part!("tree", tree::figures);
     part!("start", start::with_events);
