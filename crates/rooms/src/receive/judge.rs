@@ -58,7 +58,7 @@ impl Change {
             }
         }
         // Only in room versions 1 and 2 can an event have the id of one in another room; there the first one keeps it.
-        if self.view.get::<EventIds>(&(event_key(&id),)).await?.is_some() {
+        if known_as.is_none() && self.view.get::<EventIds>(&(event_key(&id),)).await?.is_some() {
             return Ok(Received::Invalid("its id is that of another event".to_owned()));
         }
         let auth = match self.auth_events_of(&event.pdu).await? {

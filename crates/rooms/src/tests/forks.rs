@@ -473,6 +473,7 @@ async fn an_outlier_can_still_arrive() {
     assert!(current(&room, "m.room.member", "@r1:y").await.is_some());
     look.accept(&join).await;
     assert_eq!(look.timeline().await.len(), timeline.len() + 1);
+    super::verify::assert_whole(&server).await;
 }
 
 /// A random event of a random local or remote user.

@@ -43,7 +43,7 @@ async fn verify(server: &Server) -> Report {
     server.rooms.verify().await.expect("the store works")
 }
 
-async fn assert_whole(server: &Server) {
+pub(super) async fn assert_whole(server: &Server) {
     let report = verify(server).await;
     assert!(report.is_whole(), "{report}");
 }
