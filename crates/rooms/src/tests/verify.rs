@@ -215,9 +215,15 @@ fn assert_only(report: &Report, kind: FaultKind, what: &str) {
 
 #[tokio::test]
 async fn rows_that_are_missing_or_nonsense_are_found() {
-    let report = found(|stored, batch| drop(batch.delete::<EventHeaders>(&(stored.nid, Rix(5))))).await;
+    let report = found(|stored, batch| {
+        batch.delete::<EventHeaders>(&(stored.nid, Rix(5)));
+    })
+    .await;
     assert_found(&report, FaultKind::Unreadable, "no event 5");
-    let report = found(|stored, batch| drop(batch.put::<EventJson>(&(stored.nid, Rix(5)), &Raw(b"{".to_vec())))).await;
+    let report = found(|stored, batch| {
+        batch.put::<EventJson>(&(stored.nid, Rix(5)), &Raw(b"{".to_vec()));
+    })
+    .await;
     assert_found(&report, FaultKind::Unreadable, "event_json");
     let report = found(|stored, batch| {
         batch.delete::<StateNodes>(&(stored.nid, stored.head().root));
@@ -234,7 +240,10 @@ async fn a_rooms_own_rows_are_checked() {
     assert_only(&report, FaultKind::Room, "depth");
     let report = found(|stored, batch| stored.change_head(batch, |head| head.next_node -= 1)).await;
     assert_found(&report, FaultKind::Room, "state_node has rows beyond");
-    let report = found(|stored, batch| drop(batch.delete::<RoomHeads>(&(stored.nid,)))).await;
+    let report = found(|stored, batch| {
+        batch.delete::<RoomHeads>(&(stored.nid,));
+    })
+    .await;
     assert_found(&report, FaultKind::Room, "no head");
     let report = found(|stored, batch| {
         batch.put::<RoomIds>(&(Text::new(stored.lived.room.id().as_str()),), &RoomNid(77));
@@ -285,7 +294,10 @@ async fn a_text_has_its_hashes() {
 
 #[tokio::test]
 async fn an_id_leads_to_its_event_and_no_event_is_there_twice() {
-    let report = found(|stored, batch| drop(batch.delete::<EventIds>(&(event_key(&stored.lived.message),)))).await;
+    let report = found(|stored, batch| {
+        batch.delete::<EventIds>(&(event_key(&stored.lived.message),));
+    })
+    .await;
     assert_found(&report, FaultKind::EventId, "leads nowhere");
     let twice = |stored: &Stored<'_>, batch: &mut Batch| {
         let (rix, next) = (stored.rix(&stored.lived.message), Rix(stored.head().next_rix));
@@ -310,7 +322,10 @@ async fn auth_events_and_their_edges_agree() {
         stored.change_header(batch, rix, |header| drop(header.value.auth.pop()));
     };
     assert_only(&found(spoil).await, FaultKind::Auth, "names other auth events");
-    let report = found(|stored, batch| drop(batch.delete::<AuthPages>(&(stored.nid, 0)))).await;
+    let report = found(|stored, batch| {
+        batch.delete::<AuthPages>(&(stored.nid, 0));
+    })
+    .await;
     assert_found(&report, FaultKind::Auth, "page of auth edges");
 }
 
@@ -368,7 +383,10 @@ async fn gaps_list_what_is_missing() {
     let (lived, _) = gapped().await;
     let report = verify(&lived.server).await;
     assert!(report.is_whole() && report.given == 1, "{report}");
-    let report = found_in(&lived, |stored, batch| drop(batch.delete_prefix::<Gaps>(&(stored.nid,)))).await;
+    let report = found_in(&lived, |stored, batch| {
+        batch.delete_prefix::<Gaps>(&(stored.nid,));
+    })
+    .await;
     assert_only(&report, FaultKind::Order, "the gap before it");
     let (lived, missed) = gapped().await;
     let report = found_in(&lived, |stored, batch| {
@@ -389,7 +407,10 @@ async fn the_log_has_every_event_once_and_what_it_changed() {
         let mut rows = stored.rows::<RoomLog>().into_iter();
         rows.find(|(_, entry)| matches!(entry, RoomLogEntry::Event { rix: of, .. } if *of == rix)).expect("logged")
     };
-    let report = found(|stored, batch| drop(batch.delete::<RoomLog>(&row(stored).0))).await;
+    let report = found(|stored, batch| {
+        batch.delete::<RoomLog>(&row(stored).0);
+    })
+    .await;
     assert_found(&report, FaultKind::Log, "were accepted");
     let report = found(|stored, batch| {
         let ((room, position, index), entry) = row(stored);
@@ -490,7 +511,10 @@ async fn i1_members_have_the_rows_that_the_state_asks_for() {
     })
     .await;
     assert_only(&report, FaultKind::Members, "in the room's rows only");
-    let report = found(|stored, batch| drop(batch.delete::<Memberships>(&(bob, stored.nid)))).await;
+    let report = found(|stored, batch| {
+        batch.delete::<Memberships>(&(bob, stored.nid));
+    })
+    .await;
     assert_only(&report, FaultKind::Members, "in the state only");
     let report = found(|stored, batch| {
         let mut row = stored.get::<Memberships>((bob, stored.nid));
@@ -499,7 +523,10 @@ async fn i1_members_have_the_rows_that_the_state_asks_for() {
     })
     .await;
     assert_only(&report, FaultKind::Members, "in the state only");
-    let report = found(|_, batch| drop(batch.delete_prefix::<UserLog>(&(bob,)))).await;
+    let report = found(|_, batch| {
+        batch.delete_prefix::<UserLog>(&(bob,));
+    })
+    .await;
     assert_only(&report, FaultKind::Members, "never told");
     let report = found(|stored, batch| {
         let row = stored.get::<Memberships>((bob, stored.nid));
@@ -514,13 +541,19 @@ async fn i1_members_have_the_rows_that_the_state_asks_for() {
     })
     .await;
     assert_only(&report, FaultKind::Members, "the state does not say so");
-    let report = found(|stored, batch| drop(batch.delete_prefix::<RoomServerSlots>(&(stored.nid,)))).await;
+    let report = found(|stored, batch| {
+        batch.delete_prefix::<RoomServerSlots>(&(stored.nid,));
+    })
+    .await;
     assert_only(&report, FaultKind::Members, "not among its server's");
 }
 
 #[tokio::test]
 async fn relations_and_redactions_are_indexed_and_nothing_else_is() {
-    let report = found(|stored, batch| drop(batch.delete_prefix::<Relations>(&(stored.nid,)))).await;
+    let report = found(|stored, batch| {
+        batch.delete_prefix::<Relations>(&(stored.nid,));
+    })
+    .await;
     assert_only(&report, FaultKind::Relations, "its relation is not found");
     let report = found(|stored, batch| {
         let (mut key, row) = stored.rows::<Relations>().remove(0);
@@ -533,7 +566,10 @@ async fn relations_and_redactions_are_indexed_and_nothing_else_is() {
         let range = (stored.nid, stored.hash(&stored.lived.redacted));
         stored.rows::<Redactions>().into_iter().find(|(key, ())| (key.0, key.1) == range).expect("applied").0
     };
-    let report = found(|stored, batch| drop(batch.delete::<Redactions>(&redacted(stored)))).await;
+    let report = found(|stored, batch| {
+        batch.delete::<Redactions>(&redacted(stored));
+    })
+    .await;
     assert_only(&report, FaultKind::Redactions, "it is not where");
     let report = found(|stored, batch| {
         let (room, _, rix) = redacted(stored);
@@ -541,16 +577,25 @@ async fn relations_and_redactions_are_indexed_and_nothing_else_is() {
     })
     .await;
     assert_only(&report, FaultKind::Redactions, "2 rows are kept");
-    let report = found(|stored, batch| drop(batch.delete_prefix::<PendingRedactions>(&(stored.nid,)))).await;
+    let report = found(|stored, batch| {
+        batch.delete_prefix::<PendingRedactions>(&(stored.nid,));
+    })
+    .await;
     assert_only(&report, FaultKind::Redactions, "it is not where");
 }
 
 #[tokio::test]
 async fn aliases_lead_both_ways() {
     let row = AliasRow { room_id: "!x:x".to_owned(), creator: ALICE.to_owned() };
-    let report = found(|_, batch| drop(batch.put::<Aliases>(&(Text::new("#a:x"),), &row))).await;
+    let report = found(|_, batch| {
+        batch.put::<Aliases>(&(Text::new("#a:x"),), &row);
+    })
+    .await;
     assert_only(&report, FaultKind::Aliases, "does not know #a:x");
-    let report = found(|_, batch| drop(batch.put::<RoomAliases>(&(Text::new("!x:x"), Text::new("#a:x")), &()))).await;
+    let report = found(|_, batch| {
+        batch.put::<RoomAliases>(&(Text::new("!x:x"), Text::new("#a:x")), &());
+    })
+    .await;
     assert_only(&report, FaultKind::Aliases, "does not lead to !x:x");
 }
 
@@ -569,7 +614,10 @@ async fn what_was_sent_from_here_is_here() {
     assert_only(&report, FaultKind::Sending, "not sent from a device here");
     let row = TransactionRow { result: "$acR1l0raoZnm60CBwAVgqbZqoO/mYU81xysh1u7XcJk".to_owned() };
     let key = (1, UserNid(1), Text::new("D"), [0; 16]);
-    let report = found(|_, batch| drop(batch.put::<Transactions>(&key, &row))).await;
+    let report = found(|_, batch| {
+        batch.put::<Transactions>(&key, &row);
+    })
+    .await;
     assert_only(&report, FaultKind::Sending, "was answered and is not stored");
 }
 
