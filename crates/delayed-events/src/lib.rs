@@ -30,6 +30,7 @@ mod sweep;
 mod tests;
 mod timeline;
 mod timers;
+pub mod verify;
 
 pub use engine::DelayedEvents;
 pub use error::{ActError, ListError, Refusal, ScheduleError, StoreError};

@@ -7,3 +7,4 @@ mod groups;
 mod reading;
 mod scheduling;
 mod support;
+mod verify;

@@ -69,6 +69,8 @@ async fn check(lab: &Lab, ids: &[DelayId]) {
         assert_eq!(in_room(id), usize::from(sent), "{:?}", event.finalised);
     }
     assert!(in_room(&ids[0]) + in_room(&ids[1]) <= 1, "two of one group");
+    let report = lab.engine.verify().await.expect("readable");
+    assert!(report.is_whole(), "{report}");
     let listed =
         [lab.list(Status::Scheduled).await, lab.list(Status::Sent).await, lab.list(Status::Cancelled).await].concat();
     assert_eq!(lab.list(Status::Scheduled).await.len(), lab.engine.pending());

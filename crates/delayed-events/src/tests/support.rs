@@ -8,13 +8,16 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use primitives::{ManualClock, Random, SharedClock, StreamPosition, UnixMillis, UserNid};
+use primitives::{ManualClock, NodeId, Random, Rank, Rix, RoomNid, SharedClock, StreamPosition, UnixMillis, UserNid};
 use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId, canonical_json::CanonicalJsonObject};
 use storage::{
-    Batch, CommitError, Storage, Text,
+    Batch, CommitError, Positioned, Storage, Text,
     schema::{
         delayed::{Failure, FailureKind, NewerState, TimerAction},
-        rooms::{AliasRow, Aliases, EventLocal},
+        rooms::{
+            AliasRow, Aliases, EventHeader, EventHeaders, EventIds, EventKind, EventLocal, EventLocals, EventPlace,
+            RoomIds, Verdict,
+        },
     },
 };
 use tokio::sync::watch;
@@ -155,7 +158,9 @@ impl World {
         let count = self.told.lock().taken.len();
         let event_id = EventId::parse(format!("$event{count}")).expect("an event id");
         // The batch that would hold the event as well: memory plays that part, and is told after the commit as views are.
-        match self.storage.commit((event.rider)(&event_id)).await {
+        let mut batch = (event.rider)(&event_id);
+        write_event(&mut batch, &event, &event_id, count);
+        match self.storage.commit(batch).await {
             Ok(position) => {
                 self.told.lock().taken.push(Taken {
                     event_id: event_id.clone(),
@@ -184,6 +189,32 @@ impl World {
             same && taken.state_key.as_deref() == Some(slot.state_key) && taken.position > since && counts
         })
     }
+}
+
+/// The rows that say of an event that it is there, and what it was made of.
+fn write_event(batch: &mut Batch, event: &Sending, event_id: &EventId, count: usize) {
+    let (room, rix) = (RoomNid(1), Rix(u32::try_from(count).expect("few events") + 1));
+    let header = EventHeader {
+        event_id: event_id.to_string(),
+        origin_server_ts: 0,
+        sender: event.sender.to_string(),
+        event_type: event.event_type.clone(),
+        state_key: event.state_key.clone(),
+        membership: None,
+        kind: EventKind::Timeline,
+        verdict: Verdict::Accepted,
+        rank: Rank::FIRST,
+        depth: 0,
+        root_before: NodeId(0),
+        root_after: NodeId(0),
+        auth: Vec::new(),
+        prev: Vec::new(),
+    };
+    batch
+        .put::<RoomIds>(&(Text::new(event.room_id.as_str()),), &room)
+        .put::<EventIds>(&(rooms::event_key(event_id),), &EventPlace { room, rix })
+        .put::<EventHeaders>(&(room, rix), &Positioned::pending(header))
+        .put::<EventLocals>(&(room, rix), &event.local);
 }
 
 fn answer_key(txn: &TxnKey) -> (Text,) {
