@@ -94,8 +94,10 @@ async fn main() -> anyhow::Result<ExitCode> {
     let outcome = crash::run(&plan, folder.path()).await?;
     println!("{} ends: {outcome}", plan.kills);
     if outcome.is_clean() {
-        crash::check_store(&folder.path().join("sundial.toml"))?;
-        return Ok(ExitCode::SUCCESS);
+        match crash::check_store(&folder.path().join("sundial.toml")) {
+            Ok(()) => return Ok(ExitCode::SUCCESS),
+            Err(error) => println!("{error:#}"),
+        }
     }
     println!("the data directory is kept in {}", folder.keep().display());
     Ok(ExitCode::FAILURE)

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod check_store;
 mod output;
 mod user;
 
@@ -27,6 +28,8 @@ enum Command {
     Serve(ConfigFile),
     /// Reads a configuration and says what is wrong with it.
     CheckConfig(ConfigFile),
+    /// Checks the stored data while no server runs: events, states and everything that follows from them.
+    CheckStore(ConfigFile),
     /// Prints a configuration to start from.
     GenerateConfig {
         /// The name that will end every user id; can't be changed later.
@@ -84,6 +87,10 @@ fn run(command: Command) -> anyhow::Result<()> {
             load(&file)?;
             output::line("OK");
             Ok(())
+        }
+        Command::CheckStore(ConfigFile { config: file }) => {
+            let config = load(&file)?;
+            runtime()?.block_on(check_store::check(&config, output::line))
         }
         Command::GenerateConfig { server_name } => {
             output::text(&generate(&server_name));

@@ -2,7 +2,7 @@
 
 pub mod options;
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use anyhow::Context;
 use axum::Router;
@@ -113,6 +113,14 @@ impl Stack {
         tasks.spawn(async move { delayed.run(stopped).await });
     }
 
+    /// Checks what is stored against the invariants. For a store that nothing writes.
+    ///
+    /// # Errors
+    /// A store that can't be read.
+    pub async fn verify(&self) -> anyhow::Result<Checked> {
+        Ok(Checked { rooms: self.rooms.verify().await?, delayed: self.api.delayed.verify().await? })
+    }
+
     /// Waits until the store can't write any more. Why.
     pub async fn failed(&self) -> String {
         self.accounts.storage.failed().await
@@ -122,5 +130,27 @@ impl Stack {
     pub async fn close(self) {
         self.rooms.close().await;
         self.accounts.close().await;
+    }
+}
+
+/// What a check of the store found.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// In the rooms.
+    pub rooms: rooms::verify::Report,
+    /// In the delayed events.
+    pub delayed: delayed_events::verify::Report,
+}
+
+impl Checked {
+    /// Whether nothing is wrong.
+    pub fn is_whole(&self) -> bool {
+        self.rooms.is_whole() && self.delayed.is_whole()
+    }
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n{}", self.rooms, self.delayed)
     }
 }

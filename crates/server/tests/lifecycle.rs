@@ -256,6 +256,25 @@ fn users_are_made_with_and_without_a_running_server() {
 }
 
 #[test]
+fn the_store_is_checked_while_no_server_runs() {
+    let directory = directory();
+    let config = write_config(&directory, "", "");
+    let check = || {
+        let output = sundial(&["check-store", "--config", config.to_str().expect("text")]);
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let (code, said) = check();
+    assert!(code == Some(1) && said.contains("there is no store in"), "{said}");
+    assert!(!directory.path().join("data").exists(), "and none is made");
+    let server = Server::start(&config);
+    let (code, said) = check();
+    assert!(code == Some(1) && said.contains("in use by another Sundial"), "{said}");
+    assert_eq!(server.terminate().code(), Some(0));
+    let (code, said) = check();
+    assert!(code == Some(0) && said.contains("rooms: 0, events: 0") && said.contains("faults: 0"), "{said}");
+}
+
+#[test]
 fn the_first_start_gives_a_token() {
     let directory = directory();
     let config = write_config(&directory, "", "");

@@ -1,5 +1,7 @@
 //! From the configuration to the options of each crate.
 
+use std::path::PathBuf;
+
 use anyhow::Context;
 use delayed_events::NewerState;
 use rooms::RoomVersion;
@@ -13,6 +15,11 @@ const SYNC_TIMEOUT_MAX_MS: u64 = 60_000;
 /// Where the store is, inside the data directory.
 const STORE: &str = "store";
 
+/// The directory of the store.
+pub fn storage_directory(config: &Config) -> PathBuf {
+    config.data_dir.join(STORE)
+}
+
 /// The store's.
 pub fn storage(config: &Config) -> storage::Options {
     storage::Options {
@@ -21,7 +28,7 @@ pub fn storage(config: &Config) -> storage::Options {
             Durability::Os => storage::Durability::Os,
         },
         memory_budget_bytes: usize::try_from(config.storage.memory_budget.0).unwrap_or(usize::MAX),
-        ..storage::Options::directory(config.data_dir.join(STORE), config.server_name.as_str())
+        ..storage::Options::directory(storage_directory(config), config.server_name.as_str())
     }
 }
 
