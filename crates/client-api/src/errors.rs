@@ -178,6 +178,7 @@ impl From<SendError> for ApiError {
             SendError::LimitExceeded { retry_after } => Self::limit_exceeded(retry_after),
             SendError::TooLarge { reason } => Self::too_large(reason),
             SendError::BadContent { reason } => Self::bad_json(reason),
+            SendError::InvalidAlias { .. } => Self::invalid_param(error.to_string()),
             SendError::BadAlias { alias } => Self::bad("M_BAD_ALIAS", format!("{alias} does not lead to this room")),
             SendError::RiderConflict | SendError::PreconditionFailed => Self::internal(error),
             SendError::UnknownRoom => Self::not_found("The room is not known here"),

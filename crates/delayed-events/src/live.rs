@@ -95,7 +95,9 @@ fn not_sent(error: &SendError) -> NotSent {
         SendError::Forbidden { .. } | SendError::NotInRoom => refused(FailureKind::Forbidden, None),
         SendError::LimitExceeded { retry_after } => refused(FailureKind::LimitExceeded, Some(*retry_after)),
         SendError::TooLarge { .. } => refused(FailureKind::TooLarge, None),
-        SendError::BadContent { .. } | SendError::BadAlias { .. } => refused(FailureKind::BadContent, None),
+        SendError::BadContent { .. } | SendError::BadAlias { .. } | SendError::InvalidAlias { .. } => {
+            refused(FailureKind::BadContent, None)
+        }
         SendError::RemoteUser | SendError::GuestForbidden => refused(FailureKind::Other, None),
         SendError::RiderConflict => NotSent::Lost,
         SendError::PreconditionFailed => NotSent::NewerState,

@@ -43,6 +43,7 @@ pub(crate) fn named(content: &CanonicalJsonObject) -> Result<Vec<OwnedRoomAliasI
             texts.push(value.as_str().ok_or_else(|| SendError::bad("alt_aliases holds something else than strings"))?);
         }
     }
-    let parse = |text: &str| OwnedRoomAliasId::try_from(text).map_err(|error| SendError::bad(error.to_string()));
+    let parse =
+        |text: &str| OwnedRoomAliasId::try_from(text).map_err(|_| SendError::InvalidAlias { alias: text.to_owned() });
     texts.into_iter().filter(|text| !text.is_empty()).map(parse).collect()
 }

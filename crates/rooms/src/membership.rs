@@ -2,6 +2,7 @@
 
 mod check;
 mod forget;
+mod guests;
 mod restricted;
 
 use ruma::{OwnedUserId, UserId, canonical_json::CanonicalJsonObject};
@@ -13,6 +14,7 @@ use users::Limit;
 
 pub(crate) use check::check;
 pub use forget::ForgetError;
+pub(crate) use guests::{closes, see_out};
 
 use crate::{
     context::read_error,

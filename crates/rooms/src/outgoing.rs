@@ -148,6 +148,12 @@ pub enum SendError {
         /// The alias.
         alias: String,
     },
+    /// Something in `m.room.canonical_alias` is no alias (`M_INVALID_PARAM`).
+    #[error("{alias:?} is not a room alias")]
+    InvalidAlias {
+        /// What it says.
+        alias: String,
+    },
     /// A rider's assert did not hold: what it stands for was done by somebody else.
     #[error("a rider of the event has been overtaken")]
     RiderConflict,

@@ -1,11 +1,9 @@
 //! What is asked of a local client's member events beyond the rules of the room.
 
 use ruma::UserId;
-use serde::Deserialize;
-use storage::schema::users::AccountKind;
 
+use super::guests::{check_welcome, is_guest};
 use crate::{
-    context::read_error,
     outgoing::{Outgoing, SendError},
     room::Room,
 };
@@ -21,21 +19,4 @@ pub(crate) async fn check(room: &Room, outgoing: &Outgoing) -> Result<(), SendEr
         Some("join") if target == outgoing.sender && is_guest(room, target).await? => check_welcome(room).await,
         _ => Ok(()),
     }
-}
-
-async fn is_guest(room: &Room, user: &UserId) -> Result<bool, SendError> {
-    let users = &room.context().users;
-    let Some(nid) = users.nid(user).await.map_err(read_error)? else { return Ok(false) };
-    Ok(users.account(nid).await.map_err(read_error)?.is_some_and(|account| account.kind == AccountKind::Guest))
-}
-
-async fn check_welcome(room: &Room) -> Result<(), SendError> {
-    #[derive(Deserialize)]
-    struct GuestAccess {
-        guest_access: String,
-    }
-    let event = room.current().await?.event("m.room.guest_access", "").await?;
-    let access = event.and_then(|event| event.content_as::<GuestAccess>().ok());
-    let welcome = access.is_some_and(|access| access.guest_access == "can_join");
-    if welcome { Ok(()) } else { Err(SendError::GuestForbidden) }
 }

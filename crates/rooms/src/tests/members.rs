@@ -179,7 +179,7 @@ async fn guests_come_only_where_they_are_welcome() {
 }
 
 #[tokio::test]
-async fn member_events_that_another_server_would_have_to_sign_are_refused_whatever_the_way() {
+async fn member_events_that_another_server_would_have_to_sign_are_not_sent_whatever_the_way() {
     let server = Server::new().await;
     let room = server.public("12").await;
     let refused = set(&room, ALICE, "m.room.member", "@far:away", json!({ "membership": "invite" })).await;
