@@ -14,7 +14,7 @@ use crate::{
     Api,
     account::{Auth, interact},
     error::{ApiError, ApiResult},
-    extract::{Args, Authenticated, Body, From},
+    extract::{Args, Authenticated, Body, From, NoGuest},
     routes::Routes,
 };
 
@@ -78,7 +78,7 @@ struct DeleteOne {
 
 async fn delete_one(
     State(api): State<Api>,
-    Authenticated(who): Authenticated,
+    NoGuest(who): NoGuest,
     address: From,
     Args(device): Args<OwnedDeviceId>,
     Body(request): Body<DeleteOne>,
@@ -94,7 +94,7 @@ struct DeleteMany {
 
 async fn delete_many(
     State(api): State<Api>,
-    Authenticated(who): Authenticated,
+    NoGuest(who): NoGuest,
     address: From,
     Body(request): Body<DeleteMany>,
 ) -> ApiResult<Json<Value>> {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     Api,
     error::{ApiError, ApiResult},
-    extract::Authenticated,
+    extract::{Authenticated, NoGuest},
     routes::Routes,
 };
 
@@ -80,6 +80,6 @@ async fn well_known_support(State(api): State<Api>) -> ApiResult<Json<Value>> {
 }
 
 /// `GET /pushrules/`: the user's push rules, which are the default ones.
-async fn push_rules(State(api): State<Api>, Authenticated(who): Authenticated) -> ApiResult<Json<Value>> {
+async fn push_rules(State(api): State<Api>, NoGuest(who): NoGuest) -> ApiResult<Json<Value>> {
     Ok(Json(json!({ "global": api.users.push_rules(&who.user_id) })))
 }

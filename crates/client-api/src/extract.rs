@@ -64,6 +64,22 @@ impl OptionalFromRequestParts<Api> for Authenticated {
     }
 }
 
+/// A user with a valid access token who is no guest: for endpoints that the specification closes to guests.
+#[derive(Debug, Clone)]
+pub(crate) struct NoGuest(pub(crate) Requester);
+
+impl FromRequestParts<Api> for NoGuest {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let who = requester(parts, api).await?.ok_or_else(ApiError::missing_token)?;
+        if who.is_guest {
+            return Err(ApiError::guest_forbidden("Guests may not use this endpoint"));
+        }
+        Ok(Self(who))
+    }
+}
+
 /// The address a request came from, as the listener determined it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct From(pub(crate) std::net::IpAddr);

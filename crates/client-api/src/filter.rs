@@ -11,7 +11,7 @@ use users::Requester;
 use crate::{
     Api,
     error::{ApiError, ApiResult},
-    extract::{Args, Authenticated, Body},
+    extract::{Args, Body, NoGuest},
     routes::Routes,
 };
 
@@ -27,7 +27,7 @@ fn own(who: &Requester, user: &str) -> ApiResult<()> {
 
 async fn store(
     State(api): State<Api>,
-    Authenticated(who): Authenticated,
+    NoGuest(who): NoGuest,
     Args(user): Args<String>,
     Body(filter): Body<CanonicalJsonObject>,
 ) -> ApiResult<Json<Value>> {
@@ -41,7 +41,7 @@ async fn store(
 
 async fn get(
     State(api): State<Api>,
-    Authenticated(who): Authenticated,
+    NoGuest(who): NoGuest,
     Args((user, id)): Args<(String, String)>,
 ) -> ApiResult<Json<Box<RawValue>>> {
     own(&who, &user)?;

@@ -47,8 +47,11 @@ async fn one(State(api): State<Api>, Args((user, field)): Args<(String, String)>
     }
 }
 
-/// Only one's own profile can be changed.
-fn own(who: &Requester, user: &str) -> ApiResult<()> {
+/// Only one's own profile can be changed, and by a guest only the name.
+fn own(who: &Requester, user: &str, field: &str) -> ApiResult<()> {
+    if who.is_guest && field != "displayname" {
+        return Err(ApiError::guest_forbidden("Guests may only change their display name"));
+    }
     if user_id(user)? == who.user_id { Ok(()) } else { Err(ApiError::forbidden("This is somebody else's profile")) }
 }
 
@@ -59,7 +62,7 @@ async fn set(
     Args((user, field)): Args<(String, String)>,
     Body(mut request): Body<CanonicalJsonObject>,
 ) -> ApiResult<Json<Value>> {
-    own(&who, &user)?;
+    own(&who, &user, &field)?;
     let value = match request.remove(&field) {
         Some(value) => value,
         // Clients clear these two by leaving them out.
@@ -76,7 +79,7 @@ async fn remove(
     Authenticated(who): Authenticated,
     Args((user, field)): Args<(String, String)>,
 ) -> ApiResult<Json<Value>> {
-    own(&who, &user)?;
+    own(&who, &user, &field)?;
     api.users.profiles().remove(who.user_nid, &field, &Default::default()).await?;
     Ok(Json(json!({})))
 }

@@ -2,13 +2,33 @@
 
 #[path = "api/accounts.rs"]
 mod accounts;
+#[path = "api/aliases.rs"]
+mod aliases;
 #[path = "api/bad_input.rs"]
 mod bad_input;
+#[path = "api/creation.rs"]
+mod creation;
+#[path = "api/creators.rs"]
+mod creators;
 #[path = "api/delayed.rs"]
 mod delayed;
 #[path = "api/devices.rs"]
 mod devices;
+#[path = "api/guests.rs"]
+mod guests;
+#[path = "api/history.rs"]
+mod history;
+#[path = "api/membership.rs"]
+mod membership;
+#[path = "api/protocol.rs"]
+mod protocol;
+#[path = "api/registration.rs"]
+mod registration;
 #[path = "api/rooms.rs"]
 mod rooms;
 #[path = "api/support.rs"]
 mod support;
+#[path = "api/syncing.rs"]
+mod syncing;
+#[path = "api/transactions.rs"]
+mod transactions;

@@ -24,14 +24,18 @@ pub(crate) enum IdentifierBody {
         #[serde(alias = "number")]
         phone: String,
     },
+    #[serde(other)]
+    Unknown,
 }
 
-impl From<IdentifierBody> for Identifier {
-    fn from(body: IdentifierBody) -> Self {
-        match body {
-            IdentifierBody::User { user } => Self::User(user),
-            IdentifierBody::ThirdParty { medium, address } => Self::ThirdParty { medium, address },
-            IdentifierBody::Phone { country, phone } => Self::Phone { country, phone },
+impl IdentifierBody {
+    /// The identifier, if it is of a kind that this server knows.
+    pub(crate) fn known(self) -> Option<Identifier> {
+        match self {
+            Self::User { user } => Some(Identifier::User(user)),
+            Self::ThirdParty { medium, address } => Some(Identifier::ThirdParty { medium, address }),
+            Self::Phone { country, phone } => Some(Identifier::Phone { country, phone }),
+            Self::Unknown => None,
         }
     }
 }
@@ -51,7 +55,7 @@ pub(crate) struct Auth {
 
 impl From<Auth> for AuthData {
     fn from(auth: Auth) -> Self {
-        let identifier = auth.identifier.map(Identifier::from).or_else(|| auth.user.map(Identifier::User));
+        let identifier = auth.identifier.and_then(IdentifierBody::known).or_else(|| auth.user.map(Identifier::User));
         Self { stage: auth.stage, session: auth.session, identifier, password: auth.password, token: auth.token }
     }
 }

@@ -35,16 +35,17 @@ pub(super) struct Request {
 }
 
 impl Request {
-    fn identifier(&self) -> Option<Identifier> {
+    fn identifier(&self) -> ApiResult<Identifier> {
         if let Some(identifier) = &self.identifier {
-            return Some(identifier.clone().into());
+            let known = identifier.clone().known();
+            return known.ok_or_else(|| ApiError::bad("M_UNKNOWN", "Unknown login identifier type"));
         }
         match (&self.user, &self.medium, &self.address) {
-            (Some(user), _, _) => Some(Identifier::User(user.clone())),
+            (Some(user), _, _) => Ok(Identifier::User(user.clone())),
             (None, Some(medium), Some(address)) => {
-                Some(Identifier::ThirdParty { medium: medium.clone(), address: address.clone() })
+                Ok(Identifier::ThirdParty { medium: medium.clone(), address: address.clone() })
             }
-            _ => None,
+            _ => Err(ApiError::missing_param("`identifier` is missing")),
         }
     }
 }
@@ -57,7 +58,7 @@ pub(super) async fn login(
     if request.kind != "m.login.password" {
         return Err(ApiError::bad("M_UNKNOWN", "Unknown login type"));
     }
-    let identifier = request.identifier().ok_or_else(|| ApiError::missing_param("`identifier` is missing"))?;
+    let identifier = request.identifier()?;
     let password = request.password.as_deref().ok_or_else(|| ApiError::missing_param("`password` is missing"))?;
     let session = NewSession {
         device_id: request.device_id.clone(),

@@ -22,5 +22,7 @@ pub(super) async fn validity(
     Query(Token { token }): Query<Token>,
 ) -> ApiResult<Json<Value>> {
     api.users.limits().check(Limit::Registration(address))?;
+    // Where registration is closed, no token is good: the error says so.
+    api.users.registration().flows().await?;
     Ok(Json(json!({ "valid": api.users.registration_tokens().is_valid(&token).await? })))
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     Api,
     error::{ApiError, ApiResult},
-    extract::{Args, Authenticated, Body},
+    extract::{Args, Body, NoGuest},
 };
 
 fn alias_id(text: &str) -> ApiResult<OwnedRoomAliasId> {
@@ -27,7 +27,7 @@ pub(super) struct Request {
 
 pub(super) async fn create(
     State(api): State<Api>,
-    Authenticated(who): Authenticated,
+    NoGuest(who): NoGuest,
     Args(alias): Args<String>,
     Body(request): Body<Request>,
 ) -> ApiResult<Json<Value>> {
@@ -37,7 +37,7 @@ pub(super) async fn create(
 
 pub(super) async fn delete(
     State(api): State<Api>,
-    Authenticated(who): Authenticated,
+    NoGuest(who): NoGuest,
     Args(alias): Args<String>,
 ) -> ApiResult<Json<Value>> {
     api.rooms.delete_alias(&who.user_id, who.is_admin, &alias_id(&alias)?).await?;

@@ -10,7 +10,7 @@ use super::send::local_of;
 use crate::{
     Api,
     error::{ApiError, ApiResult},
-    extract::{Authenticated, Body},
+    extract::{Body, NoGuest},
 };
 
 #[derive(Debug, Deserialize)]
@@ -75,7 +75,7 @@ impl From<PresetBody> for Preset {
 
 pub(super) async fn create(
     State(api): State<Api>,
-    Authenticated(who): Authenticated,
+    NoGuest(who): NoGuest,
     Body(request): Body<Request>,
 ) -> ApiResult<Json<Value>> {
     if !request.invite_3pid.is_empty() {

@@ -7,12 +7,12 @@ use super::room_id;
 use crate::{
     Api,
     error::ApiResult,
-    extract::{Args, Authenticated},
+    extract::{Args, NoGuest},
 };
 
 pub(super) async fn forget(
     State(api): State<Api>,
-    Authenticated(who): Authenticated,
+    NoGuest(who): NoGuest,
     Args(room): Args<String>,
 ) -> ApiResult<Json<Value>> {
     api.rooms.room(&room_id(&room)?).await?.forget(&who.user_id).await?;

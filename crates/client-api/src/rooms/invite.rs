@@ -9,7 +9,7 @@ use super::{details, room_id};
 use crate::{
     Api,
     error::{ApiError, ApiResult},
-    extract::{Args, Authenticated, Body},
+    extract::{Args, Body, NoGuest},
 };
 
 #[derive(Debug, Deserialize)]
@@ -22,7 +22,7 @@ pub(super) struct Request {
 
 pub(super) async fn invite(
     State(api): State<Api>,
-    Authenticated(who): Authenticated,
+    NoGuest(who): NoGuest,
     Args(room): Args<String>,
     Body(request): Body<Request>,
 ) -> ApiResult<Json<Value>> {

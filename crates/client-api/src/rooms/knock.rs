@@ -7,12 +7,12 @@ use super::{Reason, details, resolve};
 use crate::{
     Api,
     error::ApiResult,
-    extract::{Args, Authenticated, Body},
+    extract::{Args, Body, NoGuest},
 };
 
 pub(super) async fn knock(
     State(api): State<Api>,
-    Authenticated(who): Authenticated,
+    NoGuest(who): NoGuest,
     Args(room): Args<String>,
     Body(Reason { reason }): Body<Reason>,
 ) -> ApiResult<Json<Value>> {

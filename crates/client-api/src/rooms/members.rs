@@ -13,7 +13,7 @@ use super::{reader, room_id};
 use crate::{
     Api,
     error::{ApiError, ApiResult},
-    extract::{Args, Authenticated, Query},
+    extract::{Args, Authenticated, NoGuest, Query},
 };
 
 #[derive(Debug, Deserialize)]
@@ -53,7 +53,7 @@ pub(super) async fn members(
 
 pub(super) async fn joined(
     State(api): State<Api>,
-    Authenticated(who): Authenticated,
+    NoGuest(who): NoGuest,
     Args(room): Args<String>,
 ) -> ApiResult<Json<JoinedMembers>> {
     Ok(Json(api.reads.joined_members(&reader(&who), &room_id(&room)?).await?))

@@ -15,12 +15,12 @@ use crate::{
     Api,
     delayed_events::query::DelayQuery,
     error::{ApiError, ApiResult},
-    extract::{Args, Authenticated, Body, Query},
+    extract::{Args, Body, NoGuest, Query},
 };
 
 pub(super) async fn redact(
     State(api): State<Api>,
-    Authenticated(who): Authenticated,
+    NoGuest(who): NoGuest,
     Args((room, event, txn_id)): Args<(String, String, String)>,
     Query(delay): Query<DelayQuery>,
     Body(Reason { reason }): Body<Reason>,

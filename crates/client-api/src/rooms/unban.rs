@@ -7,12 +7,12 @@ use super::{Target, details, room_id};
 use crate::{
     Api,
     error::ApiResult,
-    extract::{Args, Authenticated, Body},
+    extract::{Args, Body, NoGuest},
 };
 
 pub(super) async fn unban(
     State(api): State<Api>,
-    Authenticated(who): Authenticated,
+    NoGuest(who): NoGuest,
     Args(room): Args<String>,
     Body(request): Body<Target>,
 ) -> ApiResult<Json<Value>> {

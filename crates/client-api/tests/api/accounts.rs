@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::json;
 
-use crate::support::{Site, User};
+use crate::support::{Site, User, mac};
 
 const REGISTER: &str = "/_matrix/client/v3/register";
 
@@ -96,14 +96,10 @@ async fn refreshed_tokens_replace_the_old_ones_once_used() {
 
 #[tokio::test]
 async fn the_shared_secret_makes_an_administrator() {
-    use hmac::{Hmac, KeyInit, Mac};
     let site = Site::new().await;
     let path = "/_synapse/admin/v1/register";
     let nonce = site.raw(Method::GET, path, None, "").await.ok()["nonce"].as_str().expect("a nonce").to_owned();
-    let mut mac = Hmac::<sha1::Sha1>::new_from_slice(b"secret").expect("any key");
-    mac.update(format!("{nonce}\0root\0pass\0admin").as_bytes());
-    let mac: Vec<String> = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    let mac = mac.concat();
+    let mac = mac([&nonce, "root", "pass", "admin"]);
     let body = json!({ "nonce": nonce, "username": "root", "password": "pass", "admin": true, "mac": mac });
     let wrong = json!({ "nonce": nonce, "username": "root", "password": "pass", "admin": false, "mac": mac });
     site.raw(Method::POST, path, None, wrong.to_string()).await.refused(403, "M_FORBIDDEN");

@@ -3,11 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::support::Site;
-
-fn bodies(events: &Value) -> Vec<&str> {
-    events.as_array().expect("events").iter().filter_map(|event| event["content"]["body"].as_str()).collect()
-}
+use crate::support::{Site, bodies};
 
 #[tokio::test]
 async fn two_users_talk_and_see_the_same() {

@@ -156,9 +156,99 @@ impl<'a> User<'a> {
         answer["event_id"].as_str().expect("an event id").to_owned()
     }
 
+    pub(crate) async fn delete(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::DELETE, path, body).await
+    }
+
+    /// The content of a state event with an empty state key.
+    pub(crate) async fn state(&self, room: &str, event_type: &str) -> Value {
+        self.get(&format!("v3/rooms/{room}/state/{event_type}/")).await.ok()
+    }
+
+    /// Sets state with an empty state key.
+    pub(crate) async fn set_state(&self, room: &str, event_type: &str, content: Value) -> Answer {
+        self.put(&format!("v3/rooms/{room}/state/{event_type}/"), content).await
+    }
+
+    /// Joins a room.
+    pub(crate) async fn join(&self, room: &str) -> Answer {
+        self.post(&format!("v3/join/{room}"), json!({})).await
+    }
+
+    /// Leaves a room.
+    pub(crate) async fn leave(&self, room: &str) {
+        self.post(&format!("v3/rooms/{room}/leave"), json!({})).await.ok();
+    }
+
+    /// Does something to another user in a room: `invite`, `kick`, `ban` or `unban`.
+    pub(crate) async fn act(&self, room: &str, action: &str, target: &Self) -> Answer {
+        self.post(&format!("v3/rooms/{room}/{action}"), json!({ "user_id": target.id })).await
+    }
+
+    /// The content of a user's member event.
+    pub(crate) async fn member(&self, room: &str, user: &Self) -> Value {
+        self.get(&format!("v3/rooms/{room}/state/m.room.member/{}", user.id)).await.ok()
+    }
+
+    /// One sync with these parameters.
+    pub(crate) async fn sync_with(&self, query: &str) -> Value {
+        self.get(&format!("v3/sync?{query}")).await.ok()
+    }
+
     /// One sync without waiting.
     pub(crate) async fn sync(&self, since: Option<&Value>) -> Value {
         let since = since.map(|since| format!("&since={}", since.as_str().expect("a token"))).unwrap_or_default();
         self.get(&format!("v3/sync?timeout=0{since}")).await.ok()
     }
+}
+
+/// The events of a list, by their type.
+pub(crate) fn types(events: &Value) -> Vec<&str> {
+    events.as_array().expect("events").iter().map(|event| event["type"].as_str().expect("a type")).collect()
+}
+
+/// The ids of a list of events.
+pub(crate) fn ids(events: &Value) -> Vec<&str> {
+    events.as_array().expect("events").iter().map(|event| event["event_id"].as_str().expect("an id")).collect()
+}
+
+/// The bodies of the messages in a list of events.
+pub(crate) fn bodies(events: &Value) -> Vec<&str> {
+    events.as_array().expect("events").iter().filter_map(|event| event["content"]["body"].as_str()).collect()
+}
+
+/// The state keys of the events of a type in a list, in order.
+pub(crate) fn state_keys<'a>(events: &'a Value, event_type: &str) -> Vec<&'a str> {
+    let events = events.as_array().expect("events").iter().filter(|event| event["type"] == event_type);
+    let mut keys: Vec<_> = events.map(|event| event["state_key"].as_str().expect("a state key")).collect();
+    keys.sort_unstable();
+    keys
+}
+
+/// The first event of a type in a list.
+#[track_caller]
+pub(crate) fn of_type<'a>(events: &'a Value, event_type: &str) -> &'a Value {
+    let found = events.as_array().expect("events").iter().find(|event| event["type"] == event_type);
+    found.unwrap_or_else(|| panic!("no {event_type} in {events}"))
+}
+
+/// What proves that one knows the shared secret: an HMAC over the fields of the request, in hexadecimal.
+pub(crate) fn mac(fields: [&str; 4]) -> String {
+    use hmac::{Hmac, KeyInit, Mac};
+    let mut mac = Hmac::<sha1::Sha1>::new_from_slice(b"secret").expect("any key");
+    mac.update(fields.join("\0").as_bytes());
+    mac.finalize().into_bytes().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// Percent-encodes all but letters and digits.
+pub(crate) fn url(text: &str) -> String {
+    let encode = |byte: u8| {
+        if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+    };
+    text.bytes().map(encode).collect()
+}
+
+/// A filter as a parameter of a query.
+pub(crate) fn filter(filter: &Value) -> String {
+    format!("filter={}", url(&filter.to_string()))
 }
