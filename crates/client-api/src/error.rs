@@ -99,11 +99,12 @@ impl ApiError {
             .with("soft_logout", soft_logout)
     }
 
-    /// 429 `M_LIMIT_EXCEEDED` with `Retry-After` in whole seconds, rounded up.
+    /// 429 `M_LIMIT_EXCEEDED` with `Retry-After` in whole seconds and `retry_after_ms`, both rounded up.
     pub fn limit_exceeded(retry_after: Duration) -> Self {
         let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "M_LIMIT_EXCEEDED", "Too many requests");
         error.retry_after = Some(retry_after);
-        let millis = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+        // Rounded up: who comes back then is let in.
+        let millis = u64::try_from(retry_after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
         error.with("retry_after_ms", millis)
     }
 

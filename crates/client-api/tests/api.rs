@@ -18,6 +18,8 @@ mod devices;
 mod guests;
 #[path = "api/history.rs"]
 mod history;
+#[path = "api/limits.rs"]
+mod limits;
 #[path = "api/membership.rs"]
 mod membership;
 #[path = "api/protocol.rs"]
