@@ -1,9 +1,9 @@
 //! Checking what is stored of rooms against the invariants, reading only: for operators, and for tests that end a server without warning.
 //!
-//! The events of a room are gone through in the order of their numbers, each compared with its rows and with those before it; what they
-//! imply for the room as a whole is compared with the room's head, its logs and its indexes afterwards. States are not rebuilt from nothing:
-//! the state before an event is the states after its `prev_events` resolved, the state after it is that with its own slot changed, and tree
-//! differences show both at the cost of what changed. By induction each state is the fold of the events (I6).
+//! Every event of a room is compared with its rows and with those that it follows; what the events imply for the room as a whole is compared
+//! with the room's head, its logs and its indexes afterwards. States are not rebuilt from nothing: the state before an event is the states
+//! after its `prev_events` resolved, the state after it is that with its own slot changed, and tree differences show both at the cost of what
+//! changed. By induction each state is the fold of the events (I6).
 //!
 //! A row that can't be read is a fault like any other; only a store that fails ends the check.
 
@@ -24,7 +24,7 @@ use primitives::{Rix, RoomNid};
 use quick_cache::sync::Cache;
 use storage::{
     Direction, KeyRange, ReadError, Table, View,
-    schema::rooms::{RoomHead, RoomHeads, RoomRow},
+    schema::rooms::{EventHeaders, RoomHead, RoomHeads, RoomRow},
 };
 
 pub use report::{Fault, FaultKind, Report};
@@ -161,6 +161,13 @@ impl<'a> RoomCheck<'a> {
     }
 
     async fn run(mut self) -> Result<(), ReadError> {
+        for number in 1..self.head.next_rix {
+            // What can't be read is noted below.
+            let header = self.view.get::<EventHeaders>(&(self.info.nid, Rix(number))).await;
+            if let Ok(Some(header)) = header {
+                self.order.add(Rix(number), header.position, &header.value);
+            }
+        }
         for number in 1..self.head.next_rix {
             let rix = Rix(number);
             let read = crate::load::event(self.view, self.info.nid, self.info.version, rix).await;

@@ -337,7 +337,7 @@ async fn an_event_stands_where_those_before_it_say() {
         stored.change_header(batch, message(stored), |header| header.value.prev.clear());
     })
     .await;
-    assert_only(&report, FaultKind::Prev, "other events before it");
+    assert_found(&report, FaultKind::Prev, "other events before it");
     let report = found(|stored, batch| {
         let rix = message(stored);
         stored.change_header(batch, rix, |header| header.value.rank = header.value.rank.next());
@@ -664,4 +664,33 @@ async fn what_arrives_together_is_as_whole_as_what_arrives_apart() {
         assert!(received.iter().all(|one| matches!(one, Received::Stored(_, Verdict::Accepted))), "{received:?}");
         assert_whole(&other.server).await;
     }
+}
+
+/// Outliers that arrive keep their numbers, which are then lower than those of events that they follow.
+#[tokio::test]
+async fn outliers_that_arrive_leave_a_whole_room() {
+    let (lived, other) = (lived("12").await, lived("12").await);
+    let look = Look { server: &lived.server, room: &lived.room };
+    let mut author = Author::own();
+    let mut events = vec![look.make(&mut author, &look.tips().await, message(ALICE)).await];
+    let redacts = json!({ "redacts": events[0].event_id() });
+    for next in [
+        state(ALICE, "m.room.topic", "", json!({ "topic": "late" })),
+        draft("m.room.redaction", ALICE, redacts),
+        message(ALICE),
+    ] {
+        look.accept(events.last().expect("one at least")).await;
+        events.push(look.make(&mut author, &look.tips().await, next).await);
+    }
+    let outliers =
+        events[1..3].iter().map(|pdu| Incoming { outlier: true, ..Incoming::new(pdu.json()) }).collect::<Vec<_>>();
+    other.room.receive(outliers, &keys()).await.expect("judged");
+    assert_whole(&other.server).await;
+    for event in &events {
+        let received = other.room.receive(vec![Incoming::new(event.json())], &keys()).await.expect("judged");
+        assert!(matches!(received[0], Received::Stored(_, Verdict::Accepted)), "{received:?}");
+        assert_whole(&other.server).await;
+    }
+    let there = Look { server: &other.server, room: &other.room };
+    assert!(there.rix(events[1].event_id()).await < there.rix(events[0].event_id()).await);
 }

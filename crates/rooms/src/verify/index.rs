@@ -57,9 +57,9 @@ impl RoomCheck<'_> {
                     && header.kind != storage::schema::rooms::EventKind::Outlier;
                 let early = self.index.early.entry(key.1).or_default();
                 *early += usize::from(late);
-                if late && !is_visible || late && *early > MAX_PENDING && pending {
+                if pending && late && (!is_visible || *early > MAX_PENDING) {
                     // What is not shown needs no redaction, and no more than so many wait for an event.
-                    pending && !applied
+                    !applied
                 } else {
                     let slice = self.change.redaction_slice(event.header.root_before).await?;
                     !pending && applied == Change::redaction_applies(&event.pdu, &slice, &header)

@@ -14,14 +14,13 @@ use crate::state::EMPTY;
 /// How far the log has been read.
 struct Read {
     root: NodeId,
-    latest: Rix,
-    events: u64,
+    events: BTreeSet<Rix>,
 }
 
 impl RoomCheck<'_> {
     /// Reads the log from its beginning.
     pub(super) async fn log(&mut self) -> Result<(), ReadError> {
-        let mut read = Read { root: EMPTY, latest: Rix(0), events: 0 };
+        let mut read = Read { root: EMPTY, events: BTreeSet::new() };
         let mut pages = Pages::<RoomLog>::of(KeyRange::prefix(&(self.info.nid,)));
         while let Some(page) = pages.next(self.view).await? {
             for ((_, position, _), entry) in page {
@@ -30,8 +29,9 @@ impl RoomCheck<'_> {
             }
         }
         let live = self.order.all().filter(|(_, seen)| seen.is_live()).count() as u64;
-        if read.events != live {
-            self.fault(FaultKind::Log, format!("the log has {} events, and {live} were accepted", read.events));
+        let logged = read.events.len() as u64;
+        if logged != live {
+            self.fault(FaultKind::Log, format!("the log has {logged} events, and {live} were accepted"));
         }
         if read.root != self.head.root && !self.change.trees.diff(read.root, self.head.root).await?.is_empty() {
             self.fault(FaultKind::Log, "the log does not end with the current state".to_owned());
@@ -47,14 +47,13 @@ impl RoomCheck<'_> {
     ) -> Result<(), ReadError> {
         match entry {
             RoomLogEntry::Event { rix, rank, root, changed, .. } => {
-                read.events += 1;
-                let fits = self.order.get(*rix).is_some_and(|seen| {
-                    seen.is_live() && seen.position == position && seen.rank == *rank && *rix > read.latest
-                });
-                if !fits {
+                let fits = self
+                    .order
+                    .get(*rix)
+                    .is_some_and(|seen| seen.is_live() && seen.position == position && seen.rank == *rank);
+                if !read.events.insert(*rix) || !fits {
                     self.fault(FaultKind::Log, format!("the log has event {rix} at {position}, where it is not"));
                 }
-                read.latest = read.latest.max(*rix);
                 let before = std::mem::replace(&mut read.root, *root);
                 self.check_changed(*rix, before, *root, changed.as_deref()).await
             }

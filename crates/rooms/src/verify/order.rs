@@ -6,7 +6,7 @@ use primitives::{NodeId, Rank, Rix, StreamPosition};
 use ruma::OwnedEventId;
 use storage::{
     KeyRange, ReadError, Text,
-    schema::rooms::{EventIdList, EventKind, Gaps, MissingPrevs, Timeline, Verdict},
+    schema::rooms::{EventHeader, EventIdList, EventKind, Gaps, MissingPrevs, Timeline, Verdict},
 };
 
 use super::{FaultKind, Pages, RoomCheck};
@@ -43,7 +43,6 @@ pub(super) struct Order {
     named: BTreeSet<Rix>,
     /// What events that were not accepted follow.
     refused: BTreeMap<Rix, Vec<Rix>>,
-    latest: StreamPosition,
     highest: Rank,
     visible: u64,
     gaps: u64,
@@ -55,7 +54,6 @@ impl Order {
             seen: Vec::with_capacity(next_rix as usize),
             named: BTreeSet::new(),
             refused: BTreeMap::new(),
-            latest: StreamPosition::ZERO,
             highest: Rank(Rank::FIRST.0 - 1),
             visible: 0,
             gaps: 0,
@@ -70,7 +68,16 @@ impl Order {
         (0_u32..).zip(&self.seen).filter_map(|(rix, seen)| Some((Rix(rix), seen.as_ref()?)))
     }
 
-    fn add(&mut self, rix: Rix, seen: Seen) {
+    /// Remembers an event. They come in the order of their numbers.
+    pub(super) fn add(&mut self, rix: Rix, position: StreamPosition, header: &EventHeader) {
+        let seen = Seen {
+            position,
+            rank: header.rank,
+            depth: header.depth,
+            root_after: header.root_after,
+            kind: header.kind,
+            accepted: header.verdict == Verdict::Accepted,
+        };
         self.seen.resize(rix.0 as usize, None);
         self.seen.push(Some(seen));
         if seen.is_visible() {
@@ -90,23 +97,14 @@ pub(super) struct Place {
 }
 
 impl RoomCheck<'_> {
-    /// Checks an event's place and remembers it.
+    /// Checks an event's place.
     pub(super) async fn check_place(&mut self, rix: Rix, event: &StoredEvent) -> Result<Place, ReadError> {
         let header = &event.header;
-        let seen = Seen {
-            position: event.position,
-            rank: header.rank,
-            depth: header.depth,
-            root_after: header.root_after,
-            kind: header.kind,
-            accepted: header.verdict == Verdict::Accepted,
-        };
-        let place = self.place_of(rix, event).await?;
-        self.order.add(rix, seen);
-        if event.position < self.order.latest || event.position > self.view.position() {
-            self.event_fault(FaultKind::Order, rix, event, "its position is not after those before it");
+        let place = self.place_of(event).await?;
+        let Some(seen) = self.order.get(rix).copied() else { return Ok(place) };
+        if event.position > self.view.position() {
+            self.event_fault(FaultKind::Order, rix, event, "its position is still to come");
         }
-        self.order.latest = self.order.latest.max(event.position);
         if self.view.contains::<Timeline>(&(self.info.nid, seen.rank, rix)).await? != seen.is_visible() {
             let what = if seen.is_visible() { "it is not in the timeline" } else { "it is in the timeline" };
             self.event_fault(FaultKind::Order, rix, event, what);
@@ -128,15 +126,13 @@ impl RoomCheck<'_> {
         Ok(place)
     }
 
-    async fn place_of(&mut self, rix: Rix, event: &StoredEvent) -> Result<Place, ReadError> {
+    /// What the event followed when it came. Numbers don't say what was here then: an outlier that arrives keeps its number.
+    async fn place_of(&mut self, event: &StoredEvent) -> Result<Place, ReadError> {
         let mut place = Place::default();
         for id in event.pdu.prev_events() {
-            let found = self.change.find(id).await?;
-            match found.filter(|prev| *prev < rix) {
-                Some(prev) if self.order.get(prev).is_some_and(|seen| seen.kind != EventKind::Outlier) => {
-                    place.prev.push(prev);
-                }
-                _ => place.missing.push((id.clone(), found)),
+            match self.change.find(id).await? {
+                Some(prev) if event.header.prev.contains(&prev) => place.prev.push(prev),
+                found => place.missing.push((id.clone(), found)),
             }
         }
         Ok(place)
@@ -144,7 +140,14 @@ impl RoomCheck<'_> {
 
     fn check_prev(&mut self, rix: Rix, event: &StoredEvent, place: &Place) {
         let set = |rixes: &[Rix]| rixes.iter().copied().collect::<BTreeSet<_>>();
-        if set(&event.header.prev) != set(&place.prev) {
+        let position = |prev: Rix| {
+            let seen = self.order.get(prev).filter(|seen| seen.kind != EventKind::Outlier);
+            seen.map(|seen| seen.position)
+        };
+        let here = place.prev.iter().all(|prev| position(*prev).is_none_or(|at| at <= event.position));
+        let missing = place.missing.iter().filter_map(|(_, found)| *found);
+        let away = missing.filter_map(position).all(|at| at >= event.position);
+        if set(&event.header.prev) != set(&place.prev) || !here || !away {
             self.event_fault(FaultKind::Prev, rix, event, "its header names other events before it");
         }
         let above = place.prev.iter().filter_map(|prev| self.order.get(*prev)).map(|seen| seen.rank).max();
