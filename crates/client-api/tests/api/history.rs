@@ -228,3 +228,20 @@ async fn redactions_need_power_over_what_others_sent() {
         alice.put(&format!("v3/rooms/{room}/redact/nonsense/9"), json!({})).await.refused(400, "M_INVALID_PARAM");
     }
 }
+
+#[tokio::test]
+async fn who_has_left_is_told_of_members_up_to_then_whatever_the_point() {
+    let site = Site::new().await;
+    let (alice, bob, carol) = (site.user("alice").await, site.user("bob").await, site.user("carol").await);
+    let room = alice.room(json!({ "preset": "public_chat" })).await;
+    bob.join(&room).await.ok();
+    let before = bob.sync(None).await["next_batch"].clone();
+    bob.leave(&room).await;
+    carol.join(&room).await.ok();
+    let after = bob.sync(None).await["next_batch"].clone();
+    for (at, present) in [(before, vec![&*alice.id, &*bob.id]), (after, vec![&*alice.id])] {
+        let at = at.as_str().expect("a token");
+        let seen = bob.get(&format!("v3/rooms/{room}/members?membership=join&at={at}")).await.ok();
+        assert_eq!(state_keys(&seen["chunk"], "m.room.member"), present);
+    }
+}

@@ -87,15 +87,10 @@ impl Reads {
         match room.last_event_at(at).await? {
             Some((rix, root)) => {
                 root_after(shower, access, rix).await?;
-                Ok(
-                    if let Access::UntilLeft { rix: left, root, .. } = access
-                        && rix > left
-                    {
-                        root
-                    } else {
-                        root
-                    },
-                )
+                Ok(match access {
+                    Access::UntilLeft { rix: left, root: as_left, .. } if rix > left => as_left,
+                    _ => root,
+                })
             }
             None => Err(ReadRoomError::NotFound),
         }
