@@ -2,6 +2,7 @@
 
 mod delayed;
 mod engine;
+mod fork;
 mod rooms;
 mod send;
 mod start;
@@ -43,6 +44,7 @@ pub async fn run(suite: Suite, only: Option<&str>) -> anyhow::Result<()> {
     part!("B2 crate", rooms::sends);
     part!("B5", sync::incremental);
     part!("tree", tree::figures);
+    part!("fork", fork::figures);
     part!("start", start::with_events);
     part!("delayed", delayed::lateness);
     part!("delayed engine", engine::throughput);

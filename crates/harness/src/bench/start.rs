@@ -29,15 +29,16 @@ pub(super) async fn with_events(folder: &Path) -> anyhow::Result<Vec<Figure>> {
     }
     tracker.close();
     tracker.wait().await;
+    // The kill comes right after the last write: what is not in the database's files yet is in its log.
+    server.kill()?;
+    let start = clock.monotonic();
+    let server = launch.start().await?;
+    let killed = clock.monotonic().saturating_sub(start);
     anyhow::ensure!(server.stop().await?.success(), "the server did not end with success");
     let start = clock.monotonic();
     let server = launch.start().await?;
     let clean = clock.monotonic().saturating_sub(start);
     let peak = server.memory_kib("VmHWM")?;
-    server.kill()?;
-    let start = clock.monotonic();
-    let server = launch.start().await?;
-    let killed = clock.monotonic().saturating_sub(start);
     server.stop().await?;
     let seconds = |span: Duration| span.as_secs_f64();
     Ok(vec![
