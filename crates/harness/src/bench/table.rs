@@ -100,7 +100,8 @@ pub(super) struct Latencies(Histogram<u64>);
 
 impl Default for Latencies {
     fn default() -> Self {
-        Self(Histogram::new(3).expect("three digits are a valid precision"))
+        // Up to ten minutes; what is longer counts as that.
+        Self(Histogram::new_with_bounds(1, 600_000_000, 3).expect("the bounds and the precision are valid"))
     }
 }
 
