@@ -9,6 +9,7 @@ mod start;
 mod sync;
 mod table;
 mod tree;
+mod wire;
 
 use std::path::Path;
 

@@ -41,7 +41,8 @@ pub struct Client {
     pub user_id: String,
 }
 
-fn encoded(part: &str) -> String {
+/// A part of a path, percent-encoded.
+pub fn encoded(part: &str) -> String {
     let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
     part.bytes().map(|byte| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
@@ -57,6 +58,11 @@ impl Client {
         text(&answer["access_token"]).clone_into(&mut client.token);
         text(&answer["user_id"]).clone_into(&mut client.user_id);
         Ok(client)
+    }
+
+    /// The access token.
+    pub fn token(&self) -> &str {
+        &self.token
     }
 
     /// The same user on a connection pool of its own.

@@ -13,7 +13,11 @@ use primitives::{Clock, SystemClock};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::table::{Figure, Goal, Latencies};
-use crate::{client::Client, process::Launch};
+use super::wire::Wire;
+use crate::{
+    client::{Client, encoded},
+    process::Launch,
+};
 
 /// B1: one client, one connection, one message after the other.
 pub(super) async fn sequential(folder: &Path) -> anyhow::Result<Vec<Figure>> {
@@ -22,10 +26,13 @@ pub(super) async fn sequential(folder: &Path) -> anyhow::Result<Vec<Figure>> {
     let idle = server.memory_kib("VmRSS")?;
     let alice = Client::register(&server.base, "alice").await?;
     let room = alice.create_room().await?;
+    let mut wire = Wire::connect(&server.base, alice.token()).await?;
+    let path = format!("/_matrix/client/v3/rooms/{}/send/m.room.message", encoded(&room));
+    let body = r#"{"msgtype":"m.text","body":"hello, world"}"#;
     let mut latencies = Latencies::default();
     for count in 0..3_000 {
         let start = clock.monotonic();
-        alice.send(&room, &format!("t{count}"), "hello, world").await?;
+        wire.call("PUT", &format!("{path}/t{count}"), body).await?;
         if count >= 500 {
             latencies.add(clock.monotonic().saturating_sub(start));
         }
