@@ -42,9 +42,9 @@ impl Routes {
 
     /// The router: what was added, and a 404 for every other row of the table.
     pub(crate) fn finish(mut self) -> Router<Api> {
-        for (method, path) in endpoints::ALL {
+        for (method, path) in endpoints::all() {
             let path = numbered(path);
-            if self.built.contains(&((*method).to_owned(), path.clone())) {
+            if self.built.contains(&(method.to_owned(), path.clone())) {
                 continue;
             }
             let filter = MethodFilter::try_from(Method::from_bytes(method.as_bytes()).expect("a method"))
