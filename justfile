@@ -57,6 +57,10 @@ power-cut N *ARGS: release
 clients: release
     tests/clients/run
 
+# MatrixRTC with real parts: members of a call are killed, and leaves are delegated (needs Node)
+matrixrtc: release
+    tests/clients/run "${CARGO_TARGET_DIR:-target}/release/sundial" matrixrtc delegation
+
 # Complement's tests between servers
 federate:
     just complement 'Federat'

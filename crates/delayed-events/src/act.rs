@@ -101,23 +101,25 @@ impl DelayedEvents {
     /// Cancels an event for a reason of the server's own. Answers whether it was scheduled. Idempotent.
     pub async fn cancel(&self, delay_id: &DelayId, reason: CancelReason) -> Result<bool, StoreError> {
         let (inner, key) = (self.0.clone(), self.0.key_of(delay_id.as_str()));
-        self.whole(async move { inner.end(&key, Outcome::Cancelled(reason)).await }).await
+        let ended = self.whole(async move { inner.end(&key, Outcome::Cancelled(reason)).await }).await?;
+        Ok(ended > 0)
     }
 }
 
 impl Inner {
-    async fn act(&self, by: Option<UserNid>, key: &Key, action: TimerAction) -> Result<(), ActError> {
+    pub(crate) async fn act(&self, by: Option<UserNid>, key: &Key, action: TimerAction) -> Result<(), ActError> {
         let mut paced = false;
         for _ in 0..TRIES {
-            let (owner, state, live) = match Live::read(&self.storage.view(), key).await? {
+            let (state, live) = match Live::read_for(&self.storage.view(), key, by).await? {
                 Found::Nothing => return Err(ActError::NotFound),
-                Found::Ended(row) => (row.user, State::of(&row.outcome), None),
-                Found::Live(live) => {
-                    (live.timer.value.user, State::Scheduled { timed: live.timer.value.due.is_some() }, Some(live))
-                }
+                Found::Ended(row) => (State::of(&row.outcome), None),
+                Found::Live(live) => (State::Scheduled { timed: live.timer.value.due.is_some() }, Some(live)),
             };
-            if by.is_some_and(|by| by != owner) {
-                return Err(ActError::NotFound);
+            if let Some(live) = &live
+                && self.is_superseded(live).await?
+            {
+                self.end_live(live, Outcome::Cancelled(CancelReason::NewerState)).await?;
+                continue;
             }
             let step = life::step(state, Cause::Holder(action));
             let (Some(live), Step::Attempt | Step::Rearm | Step::Cancel(_)) = (live, step) else {
@@ -126,7 +128,7 @@ impl Inner {
             let done = match step {
                 Step::Rearm => {
                     if !std::mem::replace(&mut paced, true) {
-                        self.pace_restart(owner, key)?;
+                        self.pace_restart(live.timer.value.user, key)?;
                     }
                     self.rearm(&live).await?
                 }
@@ -195,12 +197,12 @@ impl Inner {
         }
     }
 
-    /// Ends an event if it is scheduled. Answers whether it was.
-    pub(crate) async fn end(&self, key: &Key, outcome: Outcome) -> Result<bool, StoreError> {
+    /// Ends an event if it is scheduled. Answers how many have ended: none, or it and those of its group that go with it.
+    pub(crate) async fn end(&self, key: &Key, outcome: Outcome) -> Result<usize, StoreError> {
         for _ in 0..TRIES {
-            let Found::Live(live) = Live::read(&self.storage.view(), key).await? else { return Ok(false) };
+            let Found::Live(live) = Live::read(&self.storage.view(), key).await? else { return Ok(0) };
             if self.end_live(&live, outcome.clone()).await? {
-                return Ok(true);
+                return Ok(live.ends(outcome).len());
             }
         }
         Err(StoreError::Contended)

@@ -1,7 +1,12 @@
 //! The engine: what it holds, how it begins, and what memory learns after each commit.
 
-use std::{collections::HashSet, future::Future, sync::Arc};
+use std::{
+    collections::HashSet,
+    future::Future,
+    sync::{Arc, atomic::AtomicBool},
+};
 
+use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use primitives::{Random, SharedClock, UnixMillis, UserNid};
 use ruma::UserId;
@@ -28,6 +33,8 @@ use crate::{
 
 /// Rows that are read at a time at the start.
 const LOAD_PAGE: usize = 4096;
+/// Events that are ended at once when many are: their writes share a sync.
+const AT_ONCE: usize = 64;
 /// How often an operation looks again after somebody else was faster.
 pub(crate) const TRIES: usize = 32;
 
@@ -66,6 +73,8 @@ pub(crate) struct Inner {
     pub(crate) guesses: Mutex<Guesses>,
     /// Users of whom something has ended since the last sweep.
     pub(crate) to_sweep: Mutex<HashSet<UserNid>>,
+    /// Whether there has been a sweep since the start.
+    pub(crate) swept: AtomicBool,
     /// Something may be due earlier than was known.
     pub(crate) earlier: Notify,
     /// Operations run to their ends whatever becomes of those who asked for them: memory is to learn of every commit.
@@ -100,6 +109,7 @@ impl DelayedEvents {
             recent: Mutex::default(),
             guesses: Mutex::default(),
             to_sweep: Mutex::default(),
+            swept: AtomicBool::new(false),
             earlier: Notify::new(),
             tasks: TaskTracker::new(),
             meters: Meters::new(),
@@ -134,32 +144,38 @@ impl DelayedEvents {
         self.0.timing.lock().timers.len()
     }
 
-    /// Cancels everything that a user has scheduled: the account was deactivated, erased, locked or suspended, or an operator says so.
-    /// Answers how many events that were. Idempotent.
+    /// Cancels everything that a user has scheduled, and answers how many events that were. Idempotent.
+    ///
+    /// **To be called after the commit that deactivates, erases, locks or suspends an account**, with [`CancelReason::Account`]: what an
+    /// account may not do, it may not do by an earlier will either (`DELAYED_EVENTS.md` §3). Not on logout: last wills outlive sessions.
+    /// Should this server end between that commit and this call, or a request that was let in before the commit schedule something after
+    /// this call, nothing is sent all the same: the account is looked at again when an event is due or acted on, and the event is then
+    /// cancelled for the same reason. An account that is unlocked does not get its cancelled events back.
     pub async fn cancel_all(&self, user: &UserId, reason: CancelReason) -> Result<usize, StoreError> {
-        let (this, user) = (self.clone(), user.to_owned());
-        self.whole(async move {
-            let Some(user) = this.0.outside.nid(&user).await? else { return Ok(0) };
-            let keys: Vec<Key> = this.0.timing.lock().timers.of_user(user).map(|timer| timer.key).collect();
-            let mut cancelled = 0;
-            for key in keys {
-                cancelled += usize::from(this.0.end(&key, Outcome::Cancelled(reason)).await?);
-            }
-            Ok(cancelled)
-        })
-        .await
+        let Some(user) = self.0.outside.nid(user).await? else { return Ok(0) };
+        let keys: Vec<Key> = self.0.timing.lock().timers.of_user(user).map(|timer| timer.key).collect();
+        self.cancel_keys(keys, reason, |_| ()).await
     }
 
-    /// Who has something scheduled, and how much. For operators.
-    pub async fn owners(&self) -> Result<Vec<(ruma::OwnedUserId, usize)>, StoreError> {
-        let owners: Vec<_> = self.0.timing.lock().timers.owners().collect();
-        let mut named = Vec::with_capacity(owners.len());
-        for (user, count) in owners {
-            if let Some(user) = self.0.outside.name(user).await? {
-                named.push((user, count));
-            }
+    /// Cancels these events, many at a time. `ended` hears how many have ended with each. Answers how many have ended.
+    pub(crate) async fn cancel_keys(
+        &self,
+        keys: Vec<Key>,
+        reason: CancelReason,
+        mut ended: impl FnMut(usize),
+    ) -> Result<usize, StoreError> {
+        let cancel = |key: Key| {
+            let inner = self.0.clone();
+            self.whole(async move { inner.end(&key, Outcome::Cancelled(reason)).await })
+        };
+        let mut cancels = stream::iter(keys).map(cancel).buffer_unordered(AT_ONCE);
+        let mut cancelled = 0;
+        while let Some(count) = cancels.next().await {
+            let count = count?;
+            cancelled += count;
+            ended(count);
         }
-        Ok(named)
+        Ok(cancelled)
     }
 }
 

@@ -155,6 +155,13 @@ pub struct DelayedEvent {
     pub finalised: Option<(UnixMillis, Outcome)>,
 }
 
+impl DelayedEvent {
+    /// When it is due, by the wall clock; `None`: it has no timer, or has ended.
+    pub fn due(&self) -> Option<UnixMillis> {
+        self.delay.filter(|_| self.finalised.is_none()).map(|delay| self.running_since.plus(delay))
+    }
+}
+
 /// Which of a user's delayed events are asked for.
 #[derive(Clone, Debug, Default)]
 pub struct ListQuery {

@@ -14,6 +14,7 @@ use storage::{
 
 use crate::{
     DelayId, DelayedEvent, DelayedEvents, ListError, ListQuery, Listed, Status, StoreError,
+    end::Live,
     engine::Inner,
     outside::SlotOf,
     timers::{Key, ListPlace, Timer},
@@ -28,14 +29,14 @@ const LOOK_AT_MOST: usize = 10_000;
 
 /// Where a list goes on: after the event with this time and order, among the ended or the scheduled ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Cursor {
-    scheduled: bool,
-    at: u64,
-    order: u64,
+pub(crate) struct Cursor {
+    pub(crate) scheduled: bool,
+    pub(crate) at: u64,
+    pub(crate) order: u64,
 }
 
 impl Cursor {
-    fn parse(token: &str) -> Option<Self> {
+    pub(crate) fn parse(token: &str) -> Option<Self> {
         let (kind, rest) = token.split_at_checked(1)?;
         let (at, order) = rest.split_once('_')?;
         let scheduled = match kind {
@@ -46,7 +47,7 @@ impl Cursor {
         Some(Self { scheduled, at: at.parse().ok()?, order: order.parse().ok()? })
     }
 
-    fn token(self) -> String {
+    pub(crate) fn token(self) -> String {
         format!("{}{}_{}", if self.scheduled { 's' } else { 'f' }, self.at, self.order)
     }
 }
@@ -72,18 +73,9 @@ impl DelayedEvents {
         let inner = &*self.0;
         let Some(nid) = inner.outside.nid(user).await? else { return Ok(None) };
         let (key, view) = (inner.key_of(delay_id.as_str()), inner.storage.view());
-        let Some(row) = view.get::<Delayed>(&(key,)).await?.filter(|row| row.value.user == nid) else {
-            return Ok(None);
-        };
-        let timer = view.get::<DelayedTimers>(&(key,)).await?;
-        let ended = view.get::<DelayedOutcomes>(&(key,)).await?.filter(|row| inner.is_kept(row.at));
-        match (timer, ended) {
-            (Some(timer), _) => {
-                let due = timer.value.due.map(|due| due.at);
-                Ok(Some(inner.show_scheduled(user, row, due).await?))
-            }
-            (None, Some(ended)) => Ok(show(row.value, None, Some(&ended))),
-            (None, None) => Ok(None),
+        match view.get::<Delayed>(&(key,)).await?.filter(|row| row.value.user == nid) {
+            Some(row) => inner.show_stored(&view, &key, user, row).await,
+            None => Ok(None),
         }
     }
 
@@ -123,6 +115,56 @@ impl Inner {
     /// Whether something that ended then may still be read.
     pub(crate) fn is_kept(&self, ended: UnixMillis) -> bool {
         self.wall().since(ended) <= self.options.finalised_kept
+    }
+
+    /// An event of which the record is there; `None`: it ended too long ago.
+    pub(crate) async fn show_stored(
+        &self,
+        view: &View,
+        key: &Key,
+        owner: &UserId,
+        row: Positioned<DelayedRow>,
+    ) -> Result<Option<DelayedEvent>, StoreError> {
+        let timer = view.get::<DelayedTimers>(&(*key,)).await?;
+        let ended = view.get::<DelayedOutcomes>(&(*key,)).await?.filter(|row| self.is_kept(row.at));
+        match (timer, ended) {
+            (Some(timer), _) => {
+                let due = timer.value.due.map(|due| due.at);
+                Ok(Some(self.show_scheduled(owner, row, due).await?))
+            }
+            (None, Some(ended)) => Ok(show(row.value, None, Some(&ended))),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Whether a newer state event has taken a scheduled event's slot, and the event is to be given up for it.
+    pub(crate) async fn is_superseded(&self, live: &Live) -> Result<bool, StoreError> {
+        // No heartbeat pays for a look at the record where nothing gives way.
+        if live.timer.value.group.is_none() && self.options.newer_state == NewerState::Ignored {
+            return Ok(false);
+        }
+        let row = self.storage.view().get::<Delayed>(&(live.key,)).await?;
+        let (Some(row), Some(owner)) = (row, self.outside.name(live.timer.value.user).await?) else { return Ok(false) };
+        self.given_way(&owner, &row).await
+    }
+
+    /// Ends what a user has scheduled and newer state events have superseded. Answers how many events have ended.
+    pub(crate) async fn end_superseded(&self, user: UserNid) -> Result<usize, StoreError> {
+        let Some(owner) = self.outside.name(user).await? else { return Ok(0) };
+        let keys: Vec<_> =
+            self.timing.lock().timers.of_user(user).take(LOOK_AT_MOST).map(|timer| (timer.key,)).collect();
+        let mut ended = 0;
+        for page in keys.chunks(PAGE) {
+            let rows = self.storage.view().multi_get::<Delayed>(page).await?;
+            for ((key,), row) in page.iter().zip(rows) {
+                if let Some(row) = row
+                    && self.given_way(&owner, &row).await?
+                {
+                    ended += self.end(key, Outcome::Cancelled(CancelReason::NewerState)).await?;
+                }
+            }
+        }
+        Ok(ended)
     }
 
     /// A scheduled event; as cancelled if a newer state event has its slot, which the store is told when the event is due.

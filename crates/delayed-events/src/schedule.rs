@@ -174,8 +174,9 @@ impl Inner {
         }
         let places = u32::try_from(request.events.len()).expect("a group is small");
         let limit = enforce.then_some(self.options.max_scheduled_per_user);
-        let taken = self.timing.lock().timers.reserve(user, places, limit);
-        if !taken {
+        let take = || self.timing.lock().timers.reserve(user, places, limit);
+        // What a newer state event has superseded holds its place until it is due, or until the place is needed.
+        if !(take() || self.end_superseded(user).await? > 0 && take()) {
             let limit = self.options.max_scheduled_per_user;
             return Err(ScheduleError::TooMany { limit, retry_after: self.until_room(user, places, limit) });
         }

@@ -1,5 +1,7 @@
 //! Retention: ended events are kept for a time, and the newest of each user; the rest is deleted, a little at a time.
 
+use std::sync::atomic::Ordering;
+
 use primitives::{UnixMillis, UserNid};
 use storage::{
     Batch, Direction, KeyRange,
@@ -18,21 +20,23 @@ impl DelayedEvents {
     pub async fn sweep(&self) -> Result<(), StoreError> {
         let inner = self.0.clone();
         self.whole(async move {
+            // Of whom something ended before the start is not known: the first sweep looks at everybody.
+            let everybody = !inner.swept.swap(true, Ordering::Relaxed);
             let since_last: Vec<_> = std::mem::take(&mut *inner.to_sweep.lock()).into_iter().collect();
             for user in since_last {
                 inner.sweep_surplus(user).await?;
             }
             inner.paces.schedules.clean();
             inner.paces.restarts.clean();
-            inner.sweep_old().await
+            inner.sweep_all(everybody).await
         })
         .await
     }
 }
 
 impl Inner {
-    /// Deletes what ended too long ago, of every user.
-    async fn sweep_old(&self) -> Result<(), StoreError> {
+    /// Deletes what ended too long ago, of every user; and, if asked to, what each has beyond the newest.
+    async fn sweep_all(&self, surplus: bool) -> Result<(), StoreError> {
         let mut next = 0;
         loop {
             let rest = KeyRange::from(&(), &(UserNid(next),));
@@ -43,6 +47,9 @@ impl Inner {
                 .0
                 .saturating_sub(u64::try_from(self.options.finalised_kept.as_millis()).unwrap_or(u64::MAX));
             self.delete_all(KeyRange::between(&(*user,), &(*user, UnixMillis(oldest)))).await?;
+            if surplus {
+                self.sweep_surplus(*user).await?;
+            }
             let Some(after) = user.0.checked_add(1) else { return Ok(()) };
             next = after;
             tokio::task::yield_now().await;

@@ -4,6 +4,7 @@ mod acting;
 mod crash;
 mod firing;
 mod groups;
+mod operating;
 mod reading;
 mod scheduling;
 mod support;

@@ -16,7 +16,10 @@ use std::{
 use hashbrown::HashTable;
 use primitives::{UnixMillis, UserNid};
 
-use crate::timeline::{Era, Moment, Timeline};
+use crate::{
+    first::First,
+    timeline::{Era, Moment, Timeline},
+};
 
 /// The hash of a delay id: what everything here is called by.
 pub(crate) type Key = [u8; 16];
@@ -43,6 +46,13 @@ pub(crate) struct Timer {
     pub(crate) generation: u32,
     /// `None`: only an action sends it.
     pub(crate) due: Option<(UnixMillis, Era)>,
+}
+
+impl Timer {
+    /// The place in a list: what has no timer comes after everything that has one.
+    pub(crate) fn list_place(&self) -> ListPlace {
+        (self.due.map_or(u64::MAX, |(at, _)| at.0), self.order)
+    }
 }
 
 /// Names an entry for as long as it lives; a later one in the same place is not mistaken for it.
@@ -468,22 +478,22 @@ impl Timers {
         after: Option<ListPlace>,
         wanted: impl Fn(ListPlace, &Timer) -> bool,
     ) -> Vec<(ListPlace, Key)> {
-        let turned = |(at, order): ListPlace| if backwards { (!at, !order) } else { (at, order) };
-        let after = after.map(turned);
-        let mut first: BinaryHeap<(ListPlace, Key)> = BinaryHeap::with_capacity(count + 1);
+        let mut first = First::new(count, backwards, after);
         for timer in self.of_user(user) {
-            let place = (timer.due.map_or(u64::MAX, |(at, _)| at.0), timer.order);
-            let turned = turned(place);
-            let late = first.len() >= count && first.peek().is_some_and(|last| turned > last.0);
-            if late || after.is_some_and(|after| turned <= after) || !wanted(place, &timer) {
-                continue;
-            }
-            first.push((turned, timer.key));
-            if first.len() > count {
-                first.pop();
+            let place = timer.list_place();
+            if first.wants(place) && wanted(place, &timer) {
+                first.take(place, timer.key);
             }
         }
-        first.into_sorted_vec().into_iter().map(|(place, key)| (turned(place), key)).collect()
+        first.into_page()
+    }
+
+    /// Shows the events of one part of memory, in no order: to go through all without keeping others waiting for all. `false`: there is no
+    /// such part. What is scheduled or restarted meanwhile may be seen or not.
+    pub(crate) fn visit(&self, part: usize, visit: impl FnMut(Timer)) -> bool {
+        let Some(chunk) = self.chunks.get(part) else { return false };
+        chunk.iter().filter(|entry| entry.order != 0).map(Entry::timer).for_each(visit);
+        true
     }
 
     /// Who has something scheduled, and how much; in no order.

@@ -2,6 +2,7 @@
 
 mod delayed;
 mod engine;
+mod fairness;
 mod fork;
 mod rooms;
 mod send;
@@ -20,18 +21,18 @@ pub use table::{Figure, Goal, Table};
 /// A set of figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Suite {
-    /// Sending, syncing, starting, delayed events.
+    /// Sending, syncing, starting, and the chief figures of delayed events.
     Spine,
+    /// Every figure of delayed events (B10).
+    Delayed,
 }
 
 /// Measures a suite and prints its table as it grows. With `only`, leaves out the parts whose name does not contain it.
 pub async fn run(suite: Suite, only: Option<&str>) -> anyhow::Result<()> {
-    let Suite::Spine = suite;
     let mut table = Table::default();
-    let wanted = |name: &str| only.is_none_or(|only| name.contains(only));
     macro_rules! part {
-        ($name:literal, $measure:path) => {
-            if wanted($name) {
+        ($($suite:ident)|+, $name:literal, $measure:path) => {
+            if matches!(suite, $(Suite::$suite)|+) && only.is_none_or(|only| $name.contains(only)) {
                 let folder = tempfile::tempdir()?;
                 let path: &Path = folder.path();
                 for figure in $measure(path).await? {
@@ -40,16 +41,21 @@ pub async fn run(suite: Suite, only: Option<&str>) -> anyhow::Result<()> {
             }
         };
     }
-    part!("B1", send::sequential);
-    part!("B2", send::parallel);
-    part!("B2 crate", rooms::sends);
-    part!("B5", sync::incremental);
-    part!("tree", tree::figures);
-    part!("fork", fork::figures);
-    part!("start", start::with_events);
-    part!("delayed", delayed::lateness);
-    part!("delayed engine", engine::throughput);
-    part!("delayed pending", engine::pending);
+    part!(Spine, "B1", send::sequential);
+    part!(Spine, "B2", send::parallel);
+    part!(Spine, "B2 crate", rooms::sends);
+    part!(Spine, "B5", sync::incremental);
+    part!(Spine, "tree", tree::figures);
+    part!(Spine, "fork", fork::figures);
+    part!(Spine, "start", start::with_events);
+    part!(Spine | Delayed, "delayed", delayed::over_a_second);
+    part!(Spine | Delayed, "delayed engine", engine::throughput);
+    part!(Spine | Delayed, "delayed pending", engine::pending);
+    part!(Delayed, "rooms", delayed::at_once_in_many_rooms);
+    part!(Delayed, "one room", delayed::at_once_in_one_room);
+    part!(Delayed, "alone", delayed::alone);
+    part!(Delayed, "fairness", fairness::figures);
+    part!(Delayed, "heartbeats", engine::heartbeats);
     println!("{table}");
     Ok(())
 }

@@ -134,6 +134,25 @@ impl Client {
         self.call(Method::POST, &path, Some(json!({}))).await.map(drop)
     }
 
+    /// Makes a future of a text message (MSC4140 of 2024); the answer with its tokens. `query` says its timeout, its group, or both.
+    pub async fn future(&self, room: &str, txn: &str, body: &str, query: &str) -> Result<Value, CallError> {
+        let unstable = "/_matrix/client/unstable/org.matrix.msc4140";
+        let path = format!("{unstable}/rooms/{}/send_future/m.room.message/{txn}?{query}", encoded(room));
+        self.call(Method::PUT, &path, Some(json!({ "msgtype": "m.text", "body": body }))).await
+    }
+
+    /// Makes a batch of futures and sends a message at once; the answer.
+    pub async fn batch(&self, room: &str, txn: &str, body: Value) -> Result<Value, CallError> {
+        let unstable = "/_matrix/client/unstable/org.matrix.msc4140";
+        self.call(Method::PUT, &format!("{unstable}/rooms/{}/send/future/{txn}", encoded(room)), Some(body)).await
+    }
+
+    /// Does what a future's token stands for.
+    pub async fn spend(&self, token: &str) -> Result<(), CallError> {
+        let path = format!("/_matrix/client/unstable/org.matrix.msc4140/future/{}", encoded(token));
+        self.call(Method::POST, &path, Some(json!({}))).await.map(drop)
+    }
+
     /// The delay ids that are scheduled.
     pub async fn scheduled(&self) -> Result<Vec<String>, CallError> {
         let mut ids = Vec::new();

@@ -1,10 +1,13 @@
 //! The administrator's way in from the same machine: `admin.sock` in the data directory, readable by its owner only. Each line is a
-//! request in JSON, each answered by a line.
+//! request in JSON, each answered by a line; an answer that takes long is preceded by lines that say how far it is.
+
+pub mod delayed;
 
 use std::{
     future::Future,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -14,12 +17,17 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
+    sync::mpsc,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
-/// Longest line, in bytes.
+/// Longest request, in bytes.
 const LINE_MAX: u64 = 64 << 10;
+/// Longest answer, in bytes.
+const ANSWER_MAX: u64 = 8 << 20;
+/// Lines of progress that wait for somebody who reads slowly.
+const PROGRESS_MAX: usize = 8;
 /// Longest silence on an open connection.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
 
@@ -31,6 +39,11 @@ pub enum Request {
     Ping,
     /// Makes an account.
     CreateUser(CreateUser),
+    /// Something about delayed events.
+    Delayed {
+        /// What.
+        ask: delayed::Ask,
+    },
 }
 
 /// An account to make.
@@ -62,6 +75,16 @@ pub enum Answer {
     UserCreated {
         /// Its id.
         user_id: String,
+    },
+    /// What was asked about delayed events.
+    Delayed {
+        /// The answer.
+        told: delayed::Told,
+    },
+    /// How far what was asked is. Another line follows.
+    Progress {
+        /// How far.
+        told: delayed::Told,
     },
     /// It was not done.
     Failed {
@@ -101,10 +124,11 @@ impl AdminSocket {
         Ok(Self { listener, path })
     }
 
-    /// Answers requests until told to stop, then removes the socket.
+    /// Answers requests until told to stop, then removes the socket. The handler may say on the channel how far it is; it is dropped when
+    /// whoever asked no longer listens.
     pub async fn serve<H, F>(self, handler: H, stop: CancellationToken)
     where
-        H: Fn(Request) -> F + Send + Sync + 'static,
+        H: Fn(Request, mpsc::Sender<Answer>) -> F + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
         let (handler, tasks) = (Arc::new(handler), TaskTracker::new());
@@ -132,7 +156,7 @@ impl AdminSocket {
 
 async fn converse<H, F>(mut stream: UnixStream, handler: &H) -> std::io::Result<()>
 where
-    H: Fn(Request) -> F,
+    H: Fn(Request, mpsc::Sender<Answer>) -> F,
     F: Future<Output = Answer>,
 {
     let (reader, mut writer) = stream.split();
@@ -145,21 +169,45 @@ where
         if length == 0 {
             return Ok(());
         }
-        let answer = match serde_json::from_str(&line) {
-            Ok(request) => handler(request).await,
-            Err(error) => Answer::Failed { error: format!("not a request: {error}") },
+        let request = match serde_json::from_str(&line) {
+            Ok(request) => request,
+            Err(error) => {
+                let error = format!("not a request: {error}");
+                writer.write_all(&to_line(&Answer::Failed { error })?).await?;
+                continue;
+            }
         };
-        let mut line = serde_json::to_vec(&answer)?;
-        line.push(b'\n');
-        writer.write_all(&line).await?;
+        let (progress, mut told) = mpsc::channel(PROGRESS_MAX);
+        let mut answering = pin!(handler(request, progress));
+        let answer = loop {
+            tokio::select! {
+                answer = &mut answering => break answer,
+                Some(so_far) = told.recv() => writer.write_all(&to_line(&so_far)?).await?,
+            }
+        };
+        while let Ok(so_far) = told.try_recv() {
+            writer.write_all(&to_line(&so_far)?).await?;
+        }
+        writer.write_all(&to_line(&answer)?).await?;
     }
 }
 
-/// Asks the server that runs on this data directory. None if none runs.
+/// A message as it goes over the socket.
+fn to_line(message: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// Asks the server that runs on this data directory. None if none runs. `progress` hears what comes before the answer.
 ///
 /// # Errors
 /// A server that can't be spoken to.
-pub async fn ask(data_dir: &Path, request: &Request) -> anyhow::Result<Option<Answer>> {
+pub async fn ask(
+    data_dir: &Path,
+    request: &Request,
+    mut progress: impl FnMut(&delayed::Told),
+) -> anyhow::Result<Option<Answer>> {
     use std::io::ErrorKind::{ConnectionRefused, NotFound};
     let path = socket_path(data_dir);
     let mut stream = match UnixStream::connect(&path).await {
@@ -167,13 +215,17 @@ pub async fn ask(data_dir: &Path, request: &Request) -> anyhow::Result<Option<An
         Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("can't speak to the server at {}", path.display())),
     };
-    let mut line = serde_json::to_vec(request)?;
-    line.push(b'\n');
-    stream.write_all(&line).await?;
-    let mut answer = String::new();
-    BufReader::new(stream).take(LINE_MAX).read_line(&mut answer).await?;
-    anyhow::ensure!(!answer.is_empty(), "the server ended before it answered");
-    Ok(Some(serde_json::from_str(&answer)?))
+    stream.write_all(&to_line(request)?).await?;
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        (&mut reader).take(ANSWER_MAX).read_line(&mut line).await?;
+        anyhow::ensure!(line.ends_with('\n'), "the server ended before it answered");
+        match serde_json::from_str(&line)? {
+            Answer::Progress { told } => progress(&told),
+            answer => return Ok(Some(answer)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -184,28 +236,41 @@ mod tests {
     async fn requests_are_answered_and_the_socket_is_private_and_removed() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let data = directory.path().to_owned();
-        assert_eq!(ask(&data, &Request::Ping).await.expect("nobody there"), None);
+        assert_eq!(ask(&data, &Request::Ping, |_| ()).await.expect("nobody there"), None);
         // What a killed server leaves behind.
         drop(std::os::unix::net::UnixListener::bind(socket_path(&data)).expect("bound"));
-        assert_eq!(ask(&data, &Request::Ping).await.expect("nobody there"), None);
+        assert_eq!(ask(&data, &Request::Ping, |_| ()).await.expect("nobody there"), None);
 
         let socket = AdminSocket::bind(&data).expect("bound over the dead one");
         let mode = std::fs::metadata(socket_path(&data)).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(socket.serve(
-            |request| async move {
+            |request, progress: mpsc::Sender<Answer>| async move {
+                let told = |count| delayed::Told::Cancelled { count };
                 match request {
                     Request::Ping => Answer::Pong,
                     Request::CreateUser(user) => Answer::UserCreated { user_id: user.name },
+                    Request::Delayed { .. } => {
+                        for count in 0..3 {
+                            progress.send(Answer::Progress { told: told(count) }).await.expect("somebody listens");
+                        }
+                        Answer::Delayed { told: told(3) }
+                    }
                 }
             },
             stop.clone(),
         ));
-        assert_eq!(ask(&data, &Request::Ping).await.expect("answered"), Some(Answer::Pong));
+        assert_eq!(ask(&data, &Request::Ping, |_| ()).await.expect("answered"), Some(Answer::Pong));
         let user = CreateUser { name: "alice".to_owned(), password: "x".to_owned(), admin: true };
-        let answer = ask(&data, &Request::CreateUser(user)).await.expect("answered");
+        let answer = ask(&data, &Request::CreateUser(user), |_| ()).await.expect("answered");
         assert_eq!(answer, Some(Answer::UserCreated { user_id: "alice".to_owned() }));
+
+        let request = Request::Delayed { ask: delayed::Ask::Drain { send: true } };
+        let mut heard = Vec::new();
+        let answer = ask(&data, &request, |told| heard.push(told.clone())).await.expect("answered");
+        let told = |count| delayed::Told::Cancelled { count };
+        assert_eq!((heard, answer), ((0..3).map(told).collect(), Some(Answer::Delayed { told: told(3) })));
 
         let mut raw = UnixStream::connect(socket_path(&data)).await.expect("connected");
         raw.write_all(b"{\"command\":\"dance\"}\n").await.expect("written");

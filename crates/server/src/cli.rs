@@ -1,6 +1,7 @@
 //! The command line.
 
 mod check_store;
+mod delayed;
 mod output;
 mod user;
 
@@ -39,6 +40,9 @@ enum Command {
     /// Manages accounts.
     #[command(subcommand)]
     User(UserCommand),
+    /// Shows and ends delayed events: through the server if it runs, otherwise in its store.
+    #[command(subcommand)]
+    Delayed(delayed::Delayed),
 }
 
 #[derive(Debug, Args)]
@@ -96,6 +100,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             output::text(&generate(&server_name));
             Ok(())
         }
+        Command::Delayed(delayed) => runtime()?.block_on(delayed.run(load)),
         Command::User(UserCommand::Create { file, name, admin, password_stdin }) => {
             let config = load(&file.config)?;
             let password = user::read_password(password_stdin)?;

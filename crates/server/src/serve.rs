@@ -4,14 +4,19 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use axum::Router;
+use delayed_events::DelayedEvents;
+use metrics_exporter_prometheus::PrometheusHandle;
 use primitives::{Random, SharedClock, SystemClock};
 use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use crate::{
-    admin::{AdminSocket, Answer, Request},
+    admin::{self, AdminSocket, Answer, Request},
     config::Config,
     listeners::Listeners,
     lock::DirectoryLock,
@@ -43,14 +48,20 @@ pub async fn serve(
     let _lock = DirectoryLock::acquire(&config.data_dir)?;
     let (clock, random) = (SystemClock::shared(), Random::os());
     let mut listeners = Listeners::bind(config, clock.clone()).await?;
+    // Before the crates are opened: what they take hold of before there is a recorder is never recorded.
+    let metrics = config.metrics.then(operations::start_metrics).transpose()?;
     let stack = Stack::open(config, &clock, &random).await?;
-    let admin = AdminSocket::bind(&config.data_dir)?;
+    let socket = AdminSocket::bind(&config.data_dir)?;
 
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    listeners.serve(&router(config, &stack, &clock, &tasks, &stop)?);
+    if let Some(metrics) = &metrics {
+        tasks.spawn(operations::keep_metrics(metrics.clone(), clock.clone(), stop.clone()));
+    }
+    listeners.serve(&router(&stack, metrics, &clock));
     stack.start(&tasks, &stop);
-    let accounts = stack.accounts().clone();
-    tasks.spawn(admin.serve(move |request| administer(accounts.clone(), request), stop.clone()));
+    let (accounts, delayed) = (stack.accounts().clone(), stack.delayed().clone());
+    let administer = move |request, progress| administer(accounts.clone(), delayed.clone(), request, progress);
+    tasks.spawn(socket.serve(administer, stop.clone()));
     greet(config, &listeners, stack.accounts(), say).await?;
     notify(&NotifyState::Ready);
 
@@ -75,19 +86,10 @@ pub async fn serve(
 }
 
 /// All that the listeners serve.
-fn router(
-    config: &Config,
-    stack: &Stack,
-    clock: &SharedClock,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> anyhow::Result<Router> {
-    let metrics = config.metrics.then(operations::start_metrics).transpose()?;
-    let router = operations::router(metrics.clone()).merge(stack.router());
-    let router = operations::survive_panics(router);
-    let Some(metrics) = metrics else { return Ok(router) };
-    tasks.spawn(operations::keep_metrics(metrics, clock.clone(), stop.clone()));
-    Ok(operations::measure(router, clock.clone()))
+fn router(stack: &Stack, metrics: Option<PrometheusHandle>, clock: &SharedClock) -> Router {
+    let measured = metrics.is_some();
+    let router = operations::survive_panics(operations::router(metrics).merge(stack.router()));
+    if measured { operations::measure(router, clock.clone()) } else { router }
 }
 
 /// Tells the person who started the server where it is and, until somebody has used it, the token of the first start.
@@ -104,13 +106,19 @@ async fn greet(config: &Config, listeners: &Listeners, accounts: &Accounts, say:
 }
 
 /// Answers what the administrator asks over the socket.
-async fn administer(accounts: Accounts, request: Request) -> Answer {
+async fn administer(
+    accounts: Accounts,
+    delayed: DelayedEvents,
+    request: Request,
+    progress: mpsc::Sender<Answer>,
+) -> Answer {
     match request {
         Request::Ping => Answer::Pong,
         Request::CreateUser(new) => match accounts.create_user(new).await {
             Ok(user_id) => Answer::UserCreated { user_id: user_id.into() },
             Err(error) => Answer::Failed { error: format!("{error:#}") },
         },
+        Request::Delayed { ask } => admin::delayed::administer(&delayed, ask, progress, true).await,
     }
 }
 

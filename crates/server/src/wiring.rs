@@ -100,6 +100,11 @@ impl Stack {
         &self.accounts
     }
 
+    /// The delayed events.
+    pub fn delayed(&self) -> &DelayedEvents {
+        &self.api.delayed
+    }
+
     /// What the listeners serve.
     pub fn router(&self) -> Router {
         client_api::router(self.api.clone())

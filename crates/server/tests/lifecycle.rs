@@ -361,3 +361,136 @@ async fn sigterm_does_not_wait_for_a_long_poll() {
     let (_, status) = tokio::join!(wait, end);
     assert_eq!(status.code(), Some(0));
 }
+
+/// A user of a running server.
+struct Alice {
+    http: reqwest::Client,
+    base: String,
+    token: String,
+}
+
+impl Alice {
+    async fn on(server: &Server) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (http, base) = (reqwest::Client::new(), format!("http://{}/_matrix/client/v3", server.address));
+        let body = json!({ "auth": { "type": "m.login.dummy" }, "username": "alice", "password": "correct horse" });
+        let mut alice = Self { http, base, token: String::new() };
+        let session = alice.call("POST", "/register", body).await;
+        session["access_token"].as_str().expect("a token").clone_into(&mut alice.token);
+        alice
+    }
+
+    async fn call(&self, method: &str, path: &str, body: Value) -> Value {
+        let method = method.parse().expect("a method");
+        let mut request = self.http.request(method, format!("{}{path}", self.base)).json(&body);
+        if !self.token.is_empty() {
+            request = request.bearer_auth(&self.token);
+        }
+        let response = request.send().await.expect("answered");
+        assert!(response.status().is_success(), "{path}: {}", response.text().await.expect("text"));
+        response.json().await.expect("JSON")
+    }
+
+    /// Schedules messages in a room; the delay ids.
+    async fn schedule(&self, room: &str, bodies: &[&str]) -> Vec<String> {
+        let mut ids = Vec::new();
+        for body in bodies {
+            let path = format!("/rooms/{room}/send/m.room.message/{body}?org.matrix.msc4140.delay=3600000");
+            let answer = self.call("PUT", &path, json!({ "msgtype": "m.text", "body": body })).await;
+            ids.push(answer["delay_id"].as_str().expect("an id").to_owned());
+        }
+        ids
+    }
+}
+
+/// A command about delayed events: whether it succeeded, and what it said.
+async fn delayed(config: &Path, arguments: &[&str]) -> (bool, String) {
+    let (config, [command, rest @ ..]) = (config.to_owned(), arguments) else { panic!("a command") };
+    let mut run = Command::new(env!("CARGO_BIN_EXE_sundial"));
+    run.args(["delayed", command, "--config"]).arg(config).args(rest);
+    let output = tokio::task::spawn_blocking(move || run.output()).await.expect("no panic").expect("it runs");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).expect("text"))
+}
+
+/// Waits until `/metrics` has all these lines.
+async fn metrics_say(server: &Server, lines: &[&str]) {
+    let url = format!("http://{}/metrics", server.address);
+    let mut text = String::new();
+    for _ in 0..100 {
+        text = reqwest::get(&url).await.expect("answered").text().await.expect("text");
+        if lines.iter().all(|line| text.lines().any(|found| found == *line)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("one of {lines:?} is missing: {text}");
+}
+
+#[tokio::test]
+async fn delayed_events_are_shown_and_ended_at_the_command_line() {
+    let directory = directory();
+    let limits = "[limits]\nenforce = false\npassword_hash_memory_kib = 8\npassword_hash_passes = 1\n";
+    let more = format!("metrics = true\n[registration]\nmode = \"open\"\n{limits}");
+    let config = write_config(&directory, "", &more);
+    let server = Server::start(&config);
+    let alice = Alice::on(&server).await;
+    let room = alice.call("POST", "/createRoom", json!({})).await["room_id"].as_str().expect("an id").to_owned();
+    let ids = alice.schedule(&room, &["one", "two", "three", "four"]).await;
+
+    let (ok, said) = delayed(&config, &["list", "--limit", "3"]).await;
+    assert!(ok && said.contains("4 scheduled, of 1 users; 3 shown"), "{said}");
+    assert!(said.contains("due in 59 min") && said.contains("@alice:hs.test") && said.contains(&room), "{said}");
+    assert!(ids.iter().all(|id| !said.contains(id.as_str())) && !said.contains("three"), "secrets are kept: {said}");
+    let from = said.lines().last().and_then(|line| line.strip_prefix("more: --from ")).expect("a next page");
+    let (_, rest) = delayed(&config, &["list", "--user", "@alice:hs.test", "--from", from]).await;
+    assert!(rest.contains("4 scheduled; 1 shown"), "{rest}");
+
+    let number = said.split_whitespace().next().expect("a number").to_owned();
+    let (_, shown) = delayed(&config, &["show", &number]).await;
+    assert!(shown.contains("m.room.message") && !shown.contains("m.text") && !shown.contains(&ids[0]), "{shown}");
+    let (_, shown) = delayed(&config, &["show", &number, "--content"]).await;
+    assert!(shown.contains("m.text") && shown.contains(&ids[0]), "{shown}");
+    assert_eq!(delayed(&config, &["cancel", &number]).await, (true, "1 cancelled\n".to_owned()));
+    assert_eq!(delayed(&config, &["cancel", &ids[0]]).await.1, "nothing to cancel: it is cancelled\n");
+    let (_, ended) = delayed(&config, &["list", "--ended", "--user", "@alice:hs.test", "--json"]).await;
+    let ended: Value = serde_json::from_str(&ended).expect("JSON");
+    assert_eq!(
+        (&ended["events"][0]["number"], &ended["events"][0]["reason"]),
+        (&json!(number), &json!("by an operator"))
+    );
+
+    let (_, drained) = delayed(&config, &["drain", "--send"]).await;
+    assert_eq!(drained, "3 in all: 3 sent, 0 cancelled, 0 refused and still scheduled\n");
+    let messages = alice.call("GET", &format!("/rooms/{room}/messages?dir=b&limit=3"), Value::Null).await;
+    let bodies: Vec<_> = messages["chunk"].as_array().expect("a chunk").iter().map(|e| &e["content"]["body"]).collect();
+    assert_eq!(bodies, ["four", "three", "two"]);
+    alice.schedule(&room, &["five", "six"]).await;
+    let path = format!("/rooms/{room}/send/m.room.message/due?org.matrix.msc4140.delay=1");
+    alice.call("PUT", &path, json!({ "body": "due" })).await;
+    metrics_say(
+        &server,
+        &[
+            r#"sundial_delayed_events_total{outcome="sent",reason="action"} 3"#,
+            r#"sundial_delayed_events_total{outcome="sent",reason="due"} 1"#,
+            r#"sundial_delayed_events_total{outcome="cancelled",reason="operator"} 1"#,
+            "sundial_delayed_event_lateness_seconds_count 1",
+            "sundial_delayed_events_pending 2",
+            "sundial_delayed_events_due 0",
+        ],
+    )
+    .await;
+    assert!(!delayed(&config, &["show", "nothing"]).await.0);
+    assert!(!delayed(&config, &["list", "--user", "@nobody:hs.test"]).await.0);
+    assert_eq!(tokio::task::spawn_blocking(move || server.terminate()).await.expect("no panic").code(), Some(0));
+
+    let (ok, said) = delayed(&config, &["list"]).await;
+    assert!(ok && said.contains("2 scheduled, of 1 users"), "{said}");
+    let (ok, said) = delayed(&config, &["drain", "--send"]).await;
+    assert!(!ok && said.contains("only a running server can send"), "{said}");
+    assert_eq!(delayed(&config, &["cancel", "--user", "@alice:hs.test"]).await, (true, "2 cancelled\n".to_owned()));
+    assert_eq!(
+        delayed(&config, &["drain", "--cancel"]).await.1,
+        "0 in all: 0 sent, 0 cancelled, 0 refused and still scheduled\n"
+    );
+}

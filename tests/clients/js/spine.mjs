@@ -2,54 +2,17 @@
 // Usage: node spine.mjs http://127.0.0.1:8008
 import assert from "node:assert/strict";
 import * as sdk from "matrix-js-sdk";
-import { logger } from "matrix-js-sdk/lib/logger.js";
+import * as common from "./common.mjs";
+import { MEMBERSHIP, PASSWORD, eventually, script, sleep, step } from "./common.mjs";
 
-logger.setLevel("error");
-for (const name of ["log", "debug", "info", "warn", "trace"]) if (name !== "log") console[name] = () => {};
 const baseUrl = process.argv[2];
-const suffix = Math.random().toString(36).slice(2, 8);
-const clients = [];
-
-const eventually = async (what, probe, ms = 10_000) => {
-    const end = Date.now() + ms;
-    for (;;) {
-        const found = await probe();
-        if (found) return found;
-        if (Date.now() > end) throw new Error(`not within ${ms} ms: ${what}`);
-        await new Promise((next) => setTimeout(next, 25));
-    }
-};
-
-const started = async (session) => {
-    const client = sdk.createClient({
-        baseUrl,
-        userId: session.user_id,
-        accessToken: session.access_token,
-        deviceId: session.device_id,
-        timelineSupport: true,
-    });
-    clients.push(client);
-    await client.startClient({ lazyLoadMembers: true, initialSyncLimit: 5 });
-    await eventually("first sync", () => client.isInitialSyncComplete());
-    return client;
-};
-
-const register = async (name) => {
-    const client = sdk.createClient({ baseUrl });
-    return await client.registerRequest({ username: `${name}-${suffix}`, password: "a long password", auth: { type: "m.login.dummy" } });
-};
+const register = (name) => common.register(baseUrl, name);
+const started = (session) => common.started(baseUrl, session);
 
 const bodies = (client, roomId) =>
     (client.getRoom(roomId)?.getLiveTimeline().getEvents() ?? []).filter((e) => e.getType() === "m.room.message").map((e) => e.getContent().body);
 
-const step = async (name, run) => {
-    const start = Date.now();
-    const value = await run();
-    console.log(`ok ${name} (${Date.now() - start} ms)`);
-    return value;
-};
-
-try {
+await script("matrix-js-sdk", async () => {
     const alice = await step("register and sync", async () => started(await register("alice")));
     const bob = await started(await register("bob"));
 
@@ -58,7 +21,7 @@ try {
         const session = await login.loginRequest({
             type: "m.login.password",
             identifier: { type: "m.id.user", user: alice.getUserId() },
-            password: "a long password",
+            password: PASSWORD,
             initial_device_display_name: "phone",
         });
         assert.notEqual(session.device_id, alice.getDeviceId());
@@ -105,7 +68,7 @@ try {
 
     await step("paginate back to the creation, lazily loaded", async () => {
         const fresh = await started(
-            await sdk.createClient({ baseUrl }).loginRequest({ type: "m.login.password", identifier: { type: "m.id.user", user: bob.getUserId() }, password: "a long password" }),
+            await sdk.createClient({ baseUrl }).loginRequest({ type: "m.login.password", identifier: { type: "m.id.user", user: bob.getUserId() }, password: PASSWORD }),
         );
         const room = fresh.getRoom(roomId);
         const timeline = room.getLiveTimeline();
@@ -126,7 +89,7 @@ try {
     });
 
     await step("a last will: schedule, five heartbeats, stop, see it sent", async () => {
-        const type = "org.matrix.msc3401.call.member";
+        const type = MEMBERSHIP;
         const key = `_${bob.getUserId()}_${bob.getDeviceId()}`;
         await alice.sendStateEvent(roomId, "m.room.power_levels", {
             ...alice.getRoom(roomId).currentState.getStateEvents("m.room.power_levels", "").getContent(),
@@ -138,7 +101,7 @@ try {
         const member = () => alice.getRoom(roomId).currentState.getStateEvents(type, key)?.getContent();
         await eventually("bob is in the call", () => member()?.application === "m.call");
         for (let beat = 0; beat < 5; beat++) {
-            await new Promise((next) => setTimeout(next, delay / 2));
+            await sleep(delay / 2);
             await bob._unstable_restartScheduledDelayedEvent(delay_id);
             assert.equal(member().application, "m.call", "sent although it was restarted");
         }
@@ -155,11 +118,4 @@ try {
         await assert.rejects(alice.http.authedRequest("GET", "/account/whoami", undefined, undefined, { headers: { Authorization: "Bearer gone" } }));
         assert.equal((await alice.getDevices()).devices.length, 1);
     });
-    console.log("matrix-js-sdk: all passed");
-} catch (error) {
-    console.error(error);
-    process.exitCode = 1;
-} finally {
-    for (const client of clients) client.stopClient();
-    setTimeout(() => process.exit(), 200);
-}
+});

@@ -136,3 +136,16 @@ async fn case_46_the_newest_of_a_user_are_kept() {
     assert_eq!(lab.list(Status::Sent).await.len(), 10);
     assert_eq!(lab.get(&kept).await.finalised, None);
 }
+
+#[tokio::test]
+async fn case_46_what_ended_before_a_restart_is_swept_too() {
+    let mut lab = Lab::with(Options { enforce: false, ..Options::default() }).await;
+    for n in 0..20 {
+        lab.schedule(Lab::event(n), 10).await;
+    }
+    lab.pass(11).await;
+    lab.options.finalised_kept_per_user = 5;
+    lab.restart().await;
+    lab.engine.sweep().await.expect("the store works");
+    assert_eq!(numbers(&lab.list(Status::Sent).await), (15..20).collect::<Vec<_>>());
+}

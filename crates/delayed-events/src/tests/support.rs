@@ -93,6 +93,13 @@ impl World {
         }
     }
 
+    /// Holds what a user sends to a rate, until [`Self::refuse`] says otherwise.
+    pub(crate) fn hold(&self, user: &UserId, retry_after: Duration) {
+        let failure = Failure { kind: FailureKind::LimitExceeded, message: "slowly".to_owned() };
+        let refusal = Refusal { failure, retry_after: Some(retry_after) };
+        self.told.lock().refused.insert(user.to_owned(), refusal);
+    }
+
     /// The next sends fail.
     pub(crate) fn fail(&self, times: u32) {
         self.told.lock().faults = times;

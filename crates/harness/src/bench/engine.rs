@@ -16,7 +16,7 @@ use users::{Authority, NewAccount, Users};
 use super::table::{Figure, Goal, mib};
 
 /// Unoptimised, a twentieth of the work shows that all is in order.
-const SCALE: u32 = if cfg!(debug_assertions) { 20 } else { 1 };
+pub(super) const SCALE: u32 = if cfg!(debug_assertions) { 20 } else { 1 };
 const WRITERS: u32 = 64;
 const SCHEDULES: u32 = 64_000 / SCALE;
 const RESTARTED: u32 = 1_024;
@@ -24,6 +24,10 @@ const RESTARTS: u32 = 256_000 / SCALE;
 const PENDING: u32 = 1_000_000 / SCALE;
 const OF_ONE_USER: u32 = 100_000 / SCALE;
 const LISTS: u32 = 50;
+/// What heartbeats leave on disk is measured with so many of them,
+const HEARTBEATS: u32 = 10_000_000 / (SCALE * if cfg!(debug_assertions) { 10 } else { 1 });
+/// for so many events.
+const BEATING: u32 = 1_000;
 const DAY: Duration = Duration::from_hours(24);
 
 struct Site {
@@ -84,44 +88,59 @@ impl Site {
             txn: None,
         }
     }
+}
 
-    /// Writes rows as scheduling would, but many in a batch.
-    async fn fill(&self, count: u32, user: impl Fn(u32) -> UserNid) -> anyhow::Result<()> {
-        let (random, now) = (Random::os(), self.clock.now());
-        for chunk in 0..count.div_ceil(500) {
-            let mut batch = Batch::new();
-            for number in chunk * 500..count.min(chunk * 500 + 500) {
-                let (key, user) = ((random.bytes::<16>(),), user(number));
-                let row = DelayedRow {
-                    delay_id: random.token::<24>(),
-                    user,
-                    device_id: None,
-                    room_id: self.room.to_string(),
-                    event_type: "m.room.message".to_owned(),
-                    state_key: None,
-                    content: b"{\"body\":\"a message of a few words\"}".to_vec(),
-                    delay_ms: Some(86_400_000),
-                    scheduled_at: now,
-                    place: 0,
-                    transaction_id: None,
-                    sticky_duration_ms: None,
-                    origin_server_ts: None,
-                    newer_state: NewerState::Ignored,
-                    group_id: None,
-                    name: None,
-                    tokens: Vec::new(),
-                };
-                let due = Due { at: UnixMillis(now.0 + 80_000_000 + u64::from(number)), delay_ms: 86_400_000 };
-                let timer = TimerRow { user, room: number, place: 0, generation: 0, due: Some(due), group: None };
-                batch.put::<Delayed>(&key, &Positioned { position: StreamPosition(1), value: row });
-                // Every event has an order of its own, as positions give it.
-                let position = StreamPosition(self.storage.position().0 - u64::from(count) + u64::from(number));
-                batch.put::<DelayedTimers>(&key, &Positioned { position, value: timer });
-            }
-            self.storage.commit(batch).await?;
+/// Writes rows as scheduling would, but many in a batch: `count` events due in a day.
+async fn fill_store(
+    storage: &Storage,
+    now: UnixMillis,
+    room_id: &str,
+    count: u32,
+    user: impl Fn(u32) -> UserNid,
+) -> anyhow::Result<()> {
+    let random = Random::os();
+    for chunk in 0..count.div_ceil(500) {
+        let mut batch = Batch::new();
+        for number in chunk * 500..count.min(chunk * 500 + 500) {
+            let (key, user) = ((random.bytes::<16>(),), user(number));
+            let row = DelayedRow {
+                delay_id: random.token::<24>(),
+                user,
+                device_id: None,
+                room_id: room_id.to_owned(),
+                event_type: "m.room.message".to_owned(),
+                state_key: None,
+                content: b"{\"body\":\"a message of a few words\"}".to_vec(),
+                delay_ms: Some(86_400_000),
+                scheduled_at: now,
+                place: 0,
+                transaction_id: None,
+                sticky_duration_ms: None,
+                origin_server_ts: None,
+                newer_state: NewerState::Ignored,
+                group_id: None,
+                name: None,
+                tokens: Vec::new(),
+            };
+            let due = Due { at: UnixMillis(now.0 + 80_000_000 + u64::from(number)), delay_ms: 86_400_000 };
+            let timer = TimerRow { user, room: number, place: 0, generation: 0, due: Some(due), group: None };
+            batch.put::<Delayed>(&key, &Positioned { position: StreamPosition(1), value: row });
+            // Every event has an order of its own, as positions give it.
+            let position = StreamPosition(storage.position().0 - u64::from(count) + u64::from(number));
+            batch.put::<DelayedTimers>(&key, &Positioned { position, value: timer });
         }
-        Ok(())
+        storage.commit(batch).await?;
     }
+    Ok(())
+}
+
+/// Fills the store of a server that does not run with events of users that it does not have.
+pub(super) async fn fill(store: &Path, server_name: &str, count: u32) -> anyhow::Result<()> {
+    let clock: SharedClock = Arc::new(SystemClock::new());
+    let storage = Storage::open(storage::Options::directory(store.to_owned(), server_name), &clock, &Random::os())?;
+    fill_store(&storage, clock.now(), "!none:harness.test", count, |number| UserNid(1_000_000 + number / 100)).await?;
+    storage.close().await?;
+    Ok(())
 }
 
 /// Wall and processor time of a piece of work.
@@ -205,9 +224,10 @@ pub(super) async fn throughput(folder: &Path) -> anyhow::Result<Vec<Figure>> {
 /// Start-up with a million pending, what they take in memory, and a list out of a hundred thousand of one user.
 pub(super) async fn pending(folder: &Path) -> anyhow::Result<Vec<Figure>> {
     let site = Site::new(folder).await?;
-    site.fill(PENDING - OF_ONE_USER, |number| UserNid(1_000 + number / 100)).await?;
-    let nid = site.nid;
-    site.fill(OF_ONE_USER, |_| nid).await?;
+    let (storage, now, nid) = (&site.storage, site.clock.now(), site.nid);
+    let room = site.room.as_str();
+    fill_store(storage, now, room, PENDING - OF_ONE_USER, |number| UserNid(1_000 + number / 100)).await?;
+    fill_store(storage, now, room, OF_ONE_USER, |_| nid).await?;
     site.storage.close().await?;
     drop(site);
     let clock: SharedClock = Arc::new(SystemClock::new());
@@ -236,6 +256,48 @@ pub(super) async fn pending(folder: &Path) -> anyhow::Result<Vec<Figure>> {
             Goal::AtMost(2.0),
         ),
     ])
+}
+
+/// What heartbeats leave behind: restarts of a thousand events, then a clean stop, then the size of all files.
+pub(super) async fn heartbeats(folder: &Path) -> anyhow::Result<Vec<Figure>> {
+    let site = Arc::new(Site::new(folder).await?);
+    let engine = site.engine().await?;
+    let mut ids = Vec::new();
+    for number in 0..BEATING {
+        ids.extend(engine.schedule(site.request(number)).await?.events.into_iter().map(|event| event.delay_id));
+    }
+    let ids = Arc::new(ids);
+    let on = engine.clone();
+    let cost = parallel(&site.clock, HEARTBEATS, move |number| {
+        let (ids, on) = (ids.clone(), on.clone());
+        async move { Ok(on.act(None, &ids[number as usize % ids.len()], TimerAction::Restart).await?) }
+    });
+    let cost = cost.await?;
+    let peak = size_of(folder)?;
+    site.storage.close().await?;
+    let what = format!("delayed: {HEARTBEATS} restarts of {BEATING} events");
+    Ok(vec![
+        Figure::new(what.clone(), cost.wall.as_secs_f64(), "s", Goal::None),
+        Figure::new(format!("{what}, data directory before the stop"), mib(peak / 1_024), "MiB", Goal::None),
+        // The goal is 100 MB.
+        Figure::new(
+            format!("{what}, data directory after a clean stop"),
+            mib(size_of(folder)? / 1_024),
+            "MiB",
+            Goal::AtMost(95.0),
+        ),
+    ])
+}
+
+/// The bytes of all files below a folder.
+fn size_of(folder: &Path) -> anyhow::Result<u64> {
+    let mut size = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let about = entry.metadata()?;
+        size += if about.is_dir() { size_of(&entry.path())? } else { about.len() };
+    }
+    Ok(size)
 }
 
 impl Site {

@@ -9,7 +9,8 @@ use std::{
 use super::{
     User,
     follower::Followers,
-    ledger::{Delayed, Ledger, Message},
+    ledger::{Delayed, Fate, Group, Ledger, Making, Message},
+    worker,
 };
 use crate::{
     client::text,
@@ -27,8 +28,10 @@ pub struct Outcome {
     pub lost: Vec<String>,
     /// There more than once.
     pub twice: Vec<String>,
-    /// There although it was acknowledged that they never would be.
+    /// There although it was acknowledged that they never would be, or two of a group.
     pub torn: Vec<String>,
+    /// There although nobody asked for them, or still scheduled long after they were due.
+    pub orphans: Vec<String>,
     /// In a room's timeline and never in a sync stream.
     pub gaps: Vec<String>,
 }
@@ -36,14 +39,20 @@ pub struct Outcome {
 impl Outcome {
     /// Whether nothing is wrong.
     pub fn is_clean(&self) -> bool {
-        [&self.lost, &self.twice, &self.torn, &self.gaps].into_iter().all(Vec::is_empty)
+        [&self.lost, &self.twice, &self.torn, &self.orphans, &self.gaps].into_iter().all(Vec::is_empty)
     }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { acknowledged, events, .. } = self;
-        let counts = [("lost", &self.lost), ("twice", &self.twice), ("torn", &self.torn), ("sync gaps", &self.gaps)];
+        let counts = [
+            ("lost", &self.lost),
+            ("twice", &self.twice),
+            ("torn", &self.torn),
+            ("orphans", &self.orphans),
+            ("sync gaps", &self.gaps),
+        ];
         write!(f, "{acknowledged} acknowledged, {events} events")?;
         for (name, list) in counts {
             write!(f, ", {} {name}", list.len())?;
@@ -64,7 +73,55 @@ pub(super) async fn settle_open(ledger: &Ledger, users: &[User], base: &str) -> 
         entry.state = Message::Sent(event_id);
         ledger.count();
     }
+    drop(messages);
+    let mut delayed = ledger.delayed.lock().await;
+    for (marker, entry) in delayed.iter_mut().filter(|(_, entry)| entry.state == Delayed::Open) {
+        let user = &users[entry.user];
+        let delay_id = user.client.at(base).schedule(&user.room, &entry.txn, marker, worker::SHORT).await?;
+        entry.state = Delayed::Scheduled(delay_id);
+        ledger.count();
+    }
+    drop(delayed);
+    settle_groups(ledger, users, base).await
+}
+
+async fn settle_groups(ledger: &Ledger, users: &[User], base: &str) -> anyhow::Result<()> {
+    let mut groups = ledger.groups.lock().await;
+    for (marker, group) in groups.iter_mut().filter(|(_, group)| group.fate == Fate::Open) {
+        let user = &users[group.user];
+        let client = user.client.at(base);
+        match group.making {
+            Making::Pair => drop(worker::timeout_future(&client, &user.room, marker, worker::SHORT).await?),
+            Making::Batch => {
+                let answer = worker::batch(&client, &user.room, marker, worker::SHORT).await?;
+                ledger.note_now(group.user, marker, &answer).await;
+            }
+        }
+        group.fate = Fate::One;
+        ledger.count();
+    }
     Ok(())
+}
+
+/// Judges the groups: how many of each have arrived, and which. Answers the markers that may be there.
+async fn judge_groups(
+    ledger: &Ledger,
+    events: &BTreeMap<String, Vec<String>>,
+    outcome: &mut Outcome,
+) -> BTreeSet<String> {
+    let mut known = BTreeSet::new();
+    for (marker, group) in ledger.groups.lock().await.iter() {
+        let members = [Group::timeout(marker), Group::action(marker)];
+        let there: Vec<_> = members.iter().filter(|member| events.contains_key(*member)).collect();
+        match (&group.fate, &*there) {
+            (_, [_, _]) | (Fate::None, [_]) => outcome.torn.push(marker.clone()),
+            (Fate::Sent(sent), [one]) if *one != sent => outcome.torn.push(marker.clone()),
+            (Fate::One | Fate::Sent(_), []) => outcome.lost.push(marker.clone()),
+            _ => {}
+        }
+        known.extend(members);
+    }
+    known
 }
 
 /// Compares the ledger with the rooms, the followers and the store itself.
@@ -108,12 +165,18 @@ pub(super) async fn verify(
             _ => {}
         }
     }
+    let known = judge_groups(ledger, &events, &mut outcome).await;
+    let (messages, delayed) = (ledger.messages.lock().await, ledger.delayed.lock().await);
+    let asked =
+        |marker: &String| messages.contains_key(marker) || delayed.contains_key(marker) || known.contains(marker);
+    outcome.orphans.extend(events.keys().filter(|marker| !asked(marker)).cloned());
+    drop((messages, delayed));
     for (user, seen) in users.iter().zip(followers.finish(&server.base).await?) {
         outcome.gaps.extend(by_room[user.room.as_str()].difference(&seen).cloned());
     }
     for user in users {
         let left = user.client.at(&server.base).scheduled().await?;
-        outcome.lost.extend(left.into_iter().map(|delay_id| format!("still-scheduled:{}", delay_id.len())));
+        outcome.orphans.extend(left.iter().map(|_| format!("scheduled-by-{}", user.client.user_id)));
     }
     Ok(outcome)
 }

@@ -3,13 +3,57 @@
 use std::{sync::Arc, time::Duration};
 
 use primitives::Random;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     User,
-    ledger::{Delayed, Entry, Ledger, Message},
+    ledger::{Delayed, Entry, Fate, Group, Ledger, Making, Message},
 };
-use crate::client::Client;
+use crate::client::{CallError, Client, text};
+
+/// The delay of what is asked for again after a crash.
+pub(super) const SHORT: Duration = Duration::from_millis(200);
+
+/// What a token of a group is for.
+#[derive(Clone, Debug)]
+enum Power {
+    /// Sends the event of this marker.
+    Send(String),
+    /// Cancels the group's only timeout.
+    Cancel,
+    /// Starts its timeout again.
+    Refresh,
+}
+
+/// A group that may still be acted on.
+struct Alive {
+    marker: String,
+    tokens: Vec<(String, Power)>,
+}
+
+/// The future with a timeout that a pair begins with.
+pub(super) async fn timeout_future(
+    client: &Client,
+    room: &str,
+    marker: &str,
+    timeout: Duration,
+) -> Result<Value, CallError> {
+    let query = format!("future_timeout={}", timeout.as_millis());
+    client.future(room, marker, &Group::timeout(marker), &query).await
+}
+
+/// A batch: a message at once, one after a timeout, one by an action.
+pub(super) async fn batch(client: &Client, room: &str, marker: &str, timeout: Duration) -> Result<Value, CallError> {
+    let event =
+        |marker: String| json!({ "type": "m.room.message", "content": { "msgtype": "m.text", "body": marker } });
+    let body = json!({
+        "timeout": u64::try_from(timeout.as_millis()).expect("seconds"),
+        "send_on_timeout": event(Group::timeout(marker)),
+        "send_on_action": { "go": event(Group::action(marker)) },
+        "send_now": event(Group::now(marker)),
+    });
+    client.batch(room, marker, body).await
+}
 
 /// A client of one round.
 pub(super) struct Worker {
@@ -22,6 +66,7 @@ pub(super) struct Worker {
     random: Random,
     /// Delay ids and markers that this worker may still act on.
     mine: Vec<(String, String)>,
+    groups: Vec<Alive>,
 }
 
 impl Worker {
@@ -43,6 +88,7 @@ impl Worker {
             user: index,
             random: Random::os(),
             mine: Vec::new(),
+            groups: Vec::new(),
         }
     }
 
@@ -50,14 +96,17 @@ impl Worker {
     pub(super) async fn work(mut self) {
         for count in 0_u32.. {
             let marker = format!("{}n{count}", self.prefix);
-            let dice = self.random.below(10);
+            let dice = self.random.below(14);
             let goes_on = match dice {
                 0..4 if !self.only_delayed => self.send(&marker).await,
                 4 if !self.only_delayed => self.set_state(&marker).await,
                 0..7 => self.schedule(&marker).await,
                 7 => self.act("restart").await,
                 8 => self.act("send").await,
-                _ => self.act("cancel").await,
+                9 => self.act("cancel").await,
+                10 => self.pair(&marker).await,
+                11 => self.batch(&marker).await,
+                _ => self.spend().await,
             };
             if !goes_on {
                 return;
@@ -95,7 +144,7 @@ impl Worker {
     async fn schedule(&mut self, marker: &str) -> bool {
         let entry = Entry { user: self.user, txn: marker.to_owned(), state: Delayed::Open };
         self.ledger.delayed.lock().await.insert(marker.to_owned(), entry);
-        let delay = Duration::from_millis(20 + self.random.below(1_500));
+        let delay = self.delay();
         let Ok(delay_id) = self.client.schedule(&self.room, marker, marker, delay).await else {
             return false;
         };
@@ -134,4 +183,88 @@ impl Worker {
         }
         true
     }
+
+    fn delay(&self) -> Duration {
+        Duration::from_millis(20 + self.random.below(1_500))
+    }
+
+    async fn group(&self, marker: &str, making: Making) {
+        let group = Group { user: self.user, making, fate: Fate::Open };
+        self.ledger.groups.lock().await.insert(marker.to_owned(), group);
+    }
+
+    async fn fate(&self, marker: &str, fate: Fate) {
+        if let Some(group) = self.ledger.groups.lock().await.get_mut(marker) {
+            group.fate = fate;
+        }
+    }
+
+    /// A future with a timeout and then one with an action, in one group.
+    async fn pair(&mut self, marker: &str) -> bool {
+        self.group(marker, Making::Pair).await;
+        let Ok(timeout) = timeout_future(&self.client, &self.room, marker, self.delay()).await else { return false };
+        self.fate(marker, Fate::One).await;
+        self.ledger.count();
+        let mut tokens = powers(&timeout, Group::timeout(marker));
+        let query = format!("future_group_id={}", text(&timeout["future_group_id"]));
+        let action = Group::action(marker);
+        match self.client.future(&self.room, &action, &action, &query).await {
+            Ok(answer) => {
+                tokens.extend(powers(&answer, action).into_iter().filter(|(_, power)| matches!(power, Power::Send(_))));
+                self.ledger.count();
+            }
+            Err(error) if error.is_open() => return false,
+            // The timeout was faster: the group has ended.
+            Err(_) => {}
+        }
+        self.groups.push(Alive { marker: marker.to_owned(), tokens });
+        true
+    }
+
+    /// The same in one request, with a message that is sent at once.
+    async fn batch(&mut self, marker: &str) -> bool {
+        self.group(marker, Making::Batch).await;
+        let Ok(answer) = batch(&self.client, &self.room, marker, self.delay()).await else { return false };
+        self.fate(marker, Fate::One).await;
+        self.ledger.note_now(self.user, marker, &answer).await;
+        self.ledger.count();
+        let mut tokens = powers(&answer["send_on_timeout"], Group::timeout(marker));
+        tokens.extend(powers(&answer["send_on_action"]["go"], Group::action(marker)));
+        self.groups.push(Alive { marker: marker.to_owned(), tokens });
+        true
+    }
+
+    /// Uses a token of a group. That the group has ended meanwhile, or that too many such tokens came, is a fair answer.
+    async fn spend(&mut self) -> bool {
+        if self.groups.is_empty() {
+            return true;
+        }
+        let index = usize::try_from(self.random.below(self.groups.len() as u64)).expect("below a length");
+        let group = &self.groups[index];
+        let chosen = usize::try_from(self.random.below(group.tokens.len() as u64)).expect("below a length");
+        let (marker, (token, power)) = (group.marker.clone(), group.tokens[chosen].clone());
+        if matches!(power, Power::Cancel) {
+            self.fate(&marker, Fate::AtMostOne).await;
+        }
+        match (self.client.spend(&token).await, &power) {
+            (Ok(()), Power::Send(sent)) => self.fate(&marker, Fate::Sent(sent.clone())).await,
+            (Ok(()), Power::Cancel) => self.fate(&marker, Fate::None).await,
+            (Err(error), _) if error.is_open() => return false,
+            // Refused, so nothing was done: one of the group has been sent, or will be.
+            (Err(_), Power::Cancel) => self.fate(&marker, Fate::One).await,
+            (Ok(()) | Err(_), _) => {}
+        }
+        self.ledger.count();
+        if !matches!(power, Power::Refresh) {
+            self.groups.swap_remove(index);
+        }
+        true
+    }
+}
+
+/// The tokens of a future, and what each is for.
+fn powers(future: &Value, marker: String) -> Vec<(String, Power)> {
+    let named =
+        [("send_token", Power::Send(marker)), ("cancel_token", Power::Cancel), ("refresh_token", Power::Refresh)];
+    named.into_iter().filter_map(|(name, power)| Some((future[name].as_str()?.to_owned(), power))).collect()
 }

@@ -43,10 +43,10 @@ pub(super) async fn create(
     admin: bool,
 ) -> anyhow::Result<OwnedUserId> {
     let new = CreateUser { name, password, admin };
-    match admin::ask(&config.data_dir, &Request::CreateUser(new.clone())).await? {
+    match admin::ask(&config.data_dir, &Request::CreateUser(new.clone()), |_| ()).await? {
         Some(Answer::UserCreated { user_id }) => return Ok(OwnedUserId::try_from(user_id)?),
         Some(Answer::Failed { error }) => bail!(error),
-        Some(Answer::Pong) => bail!("the server gave the answer to another question"),
+        Some(_) => bail!("the server gave the answer to another question"),
         None => {}
     }
     let _lock = DirectoryLock::acquire(&config.data_dir)?;

@@ -179,6 +179,11 @@ async fn case_43_switched_off_every_path_refuses_and_nothing_is_sent_at_once() {
     for path in dedicated(&room, "t") {
         alice.put(&path, json!({ "delay_ms": 1000, "content": {} })).await.refused(403, "M_FORBIDDEN");
     }
+    let future = format!("{UNSTABLE}/rooms/{room}/send_future/m.room.message/t?future_timeout=1000");
+    alice.put(&future, json!({ "body": "x" })).await.refused(403, "M_FORBIDDEN");
+    let event = json!({ "type": "m.room.message", "content": { "body": "x" } });
+    let batch = json!({ "timeout": 1000, "send_on_timeout": event, "send_now": event });
+    alice.put(&format!("{UNSTABLE}/rooms/{room}/send/future/t"), batch).await.refused(403, "M_FORBIDDEN");
     assert!(timeline(&alice, &room).await.is_empty());
 }
 
