@@ -105,10 +105,9 @@ await script("matrix-js-sdk, MatrixRTC", async () => {
         check(late);
     });
 
-    await step(`four members at the pace of Element Call (${CALL_DELAY} ms, ${CALL_RESTART} ms) killed`, async () => {
-        const members = Array.from({ length: 4 }, () => killed(alice, bob, roomId, CALL_DELAY, CALL_RESTART, 2));
-        const late = (await Promise.all(members)).map((after) => after - CALL_DELAY);
-        console.log(`leaves seen after delay and last heartbeat: ${told(late)}`);
+    await step(`a member at the pace of Element Call (${CALL_DELAY} ms, ${CALL_RESTART} ms) killed`, async () => {
+        const late = [(await killed(alice, bob, roomId, CALL_DELAY, CALL_RESTART, 2)) - CALL_DELAY];
+        console.log(`leave seen after delay and last heartbeat: ${late} ms`);
         check(late);
     });
 });

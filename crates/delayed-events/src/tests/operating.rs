@@ -192,7 +192,7 @@ async fn the_time_of_an_answer_does_not_tell_another_users_event_from_none() {
         for (id, times) in [&none, &hers, &ended].into_iter().zip(&mut times) {
             let start = primitives::Clock::monotonic(&clock);
             assert!(matches!(lab.engine.act(Some(&lab.bob), id, TimerAction::Restart).await, Err(ActError::NotFound)));
-            times.push((primitives::Clock::monotonic(&clock) - start).as_nanos());
+            times.push(primitives::Clock::monotonic(&clock).saturating_sub(start).as_nanos());
         }
     }
     let [none, hers, ended] = times.map(median);

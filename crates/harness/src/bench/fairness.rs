@@ -44,7 +44,7 @@ pub(super) async fn figures(folder: &Path) -> anyhow::Result<Vec<Figure>> {
     let due = site.clock.monotonic() + SCHEDULING;
     site.flood(due).await?;
     anyhow::ensure!(site.clock.monotonic() + BEFORE < due, "scheduling the flood took longer than the delay");
-    tokio::time::sleep((due - BEFORE).saturating_sub(site.clock.monotonic())).await;
+    tokio::time::sleep(due.saturating_sub(site.clock.monotonic() + BEFORE)).await;
     let (sends, owned) = (BEFORE + DURING, Due::default());
     let (owner, room, clock) = (site.owner.clone(), site.owned.clone(), site.clock.clone());
     let marked = owned.clone();

@@ -323,9 +323,8 @@ fn action_name(action: TimerAction) -> String {
 /// Why an event ended, in words.
 fn reason(outcome: &Outcome) -> String {
     let reason = match outcome {
-        Outcome::Sent { early: true, .. } => "by an action",
         Outcome::Sent { early: false, .. } => "when it was due",
-        Outcome::Cancelled(CancelReason::Action) => "by an action",
+        Outcome::Sent { early: true, .. } | Outcome::Cancelled(CancelReason::Action) => "by an action",
         Outcome::Cancelled(CancelReason::Group) => "another of its group was sent, or the group's last timer went",
         Outcome::Cancelled(CancelReason::NewerState) => "a newer state event took its place",
         Outcome::Cancelled(CancelReason::Account) => "the account was deactivated, locked or suspended",
