@@ -9,6 +9,7 @@ mod golden;
 pub mod jobs;
 pub mod meta;
 pub mod rooms;
+pub mod services;
 #[cfg(test)]
 pub mod testing;
 pub mod users;
@@ -51,6 +52,7 @@ pub(crate) const MODULES: &[&[TableInfo]] = &[
     users::TABLES,
     delayed::TABLES,
     jobs::TABLES,
+    services::TABLES,
     #[cfg(test)]
     testing::TABLES,
 ];
