@@ -1,14 +1,22 @@
 //! Accounts: numbers, names, and what an administrator decides about them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use primitives::{UnixMillis, UserNid};
 use quick_cache::sync::Cache;
 use ruma::{OwnedServerName, OwnedUserId, ServerName, UserId};
 use storage::{
     Batch, Storage, Text, View,
-    schema::users::{self as tables, AccountKind, AccountRow, Life},
+    schema::{
+        meta::Counters,
+        users::{self as tables, AccountKind, AccountRow, Life},
+    },
 };
 
 use crate::error::{MAX_ATTEMPTS, Outcome, StoreError, outcome};
+
+/// The name of the counter of users who asked to be erased.
+const ERASED_USERS: &str = "erased_user";
 
 /// Users whose number is kept in memory.
 const CACHED_NUMBERS: usize = 20_000;
@@ -28,8 +36,12 @@ pub struct Account {
     pub created: UnixMillis,
     /// Can log in by password.
     pub has_password: bool,
-    /// What the account may do.
+    /// What the account may do: the strictest that applies.
     pub status: Status,
+    /// An administrator has locked it.
+    pub is_locked: bool,
+    /// An administrator has suspended it.
+    pub is_suspended: bool,
     /// The user asked for what they wrote to be hidden from those who have not seen it.
     pub erased: bool,
     /// A label that the registration over the shared secret may give.
@@ -66,12 +78,42 @@ pub struct Accounts {
     server_name: OwnedServerName,
     numbers: Cache<Box<str>, UserNid>,
     ids: Cache<UserNid, OwnedUserId>,
+    /// Some user may have asked to be erased. While none has, nobody needs to be looked up for it.
+    any_erased: AtomicBool,
 }
 
 impl Accounts {
     /// The accounts in this store, of a server of this name.
     pub fn new(storage: Storage, server_name: OwnedServerName) -> Self {
-        Self { storage, server_name, numbers: Cache::new(CACHED_NUMBERS), ids: Cache::new(CACHED_NUMBERS) }
+        let (numbers, ids) = (Cache::new(CACHED_NUMBERS), Cache::new(CACHED_NUMBERS));
+        Self { storage, server_name, numbers, ids, any_erased: AtomicBool::new(true) }
+    }
+
+    /// Looks whether any user has asked to be erased.
+    pub(crate) async fn prepare(&self) -> Result<(), StoreError> {
+        let erased = self.storage.view().get::<Counters>(&(Text::new(ERASED_USERS),)).await?;
+        self.any_erased.store(erased.is_some(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether a user of this server has asked for what they wrote to be hidden from those who have not seen it.
+    pub async fn is_erased(&self, user_id: &UserId) -> Result<bool, StoreError> {
+        if !self.any_erased.load(Ordering::Acquire) {
+            return Ok(false);
+        }
+        let Some(user) = self.nid(user_id).await? else { return Ok(false) };
+        Ok(self.row(user).await?.is_some_and(|row| row.life == Life::Erased))
+    }
+
+    /// Counts one more user who asks to be erased, in the batch that says so.
+    pub(crate) async fn count_erased(&self, batch: &mut Batch) -> Result<(), StoreError> {
+        let key = (Text::new(ERASED_USERS),);
+        let erased = self.storage.view().get::<Counters>(&key).await?;
+        batch.assert_unchanged::<Counters>(&key, erased.as_ref());
+        batch.put::<Counters>(&key, &(erased.unwrap_or(0) + 1));
+        // Before the commit: whoever looks too early looks in vain, and nobody too late.
+        self.any_erased.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// The name of this server.
@@ -132,6 +174,8 @@ impl Accounts {
             created: row.created,
             has_password: row.password_hash.is_some(),
             status: status(&row),
+            is_locked: row.locked,
+            is_suspended: row.suspended,
             erased: row.life == Life::Erased,
             user_type: row.user_type,
         }))

@@ -1,4 +1,4 @@
-//! Users: accounts, devices, tokens, profiles, filters, transaction ids, rates and wake-ups.
+//! Users: accounts, devices, tokens, profiles, filters, transaction ids, reports, rates and wake-ups.
 //!
 //! [`Users`] is the crate's whole front. Each concern is a file with its own error; none of them knows HTTP or rooms.
 
@@ -10,12 +10,14 @@ mod ground;
 pub mod limits;
 pub mod login;
 pub mod names;
+pub mod openid;
 pub mod options;
 pub mod passwords;
 pub mod profiles;
 pub mod push_rules;
 pub mod register;
 pub mod registration_tokens;
+pub mod reports;
 pub mod shared_secret;
 mod sightings;
 mod status;
@@ -23,6 +25,7 @@ mod status;
 mod testing;
 pub mod tokens;
 pub mod transactions;
+pub mod turn;
 pub mod uia;
 mod users;
 pub mod wakeups;
@@ -32,13 +35,16 @@ pub use devices::{Device, NewSession, Session};
 pub use error::StoreError;
 pub use limits::{KeyedLimit, Limit, LimitExceeded, Limits, Rate, RateLimits};
 pub use login::{Identifier, LoggedIn, Login, LoginError};
-pub use options::{Options, PasswordHashCost, ProfileSizes, RegistrationMode};
+pub use openid::OpenIdError;
+pub use options::{Options, PasswordHashCost, ProfileSizes, RegistrationMode, ReportSizes};
 pub use profiles::{Profile, ProfileError};
 pub use register::{Authority, NewAccount, RegisterError, Registered};
+pub use reports::{Report, ReportError, ReportSubject};
 pub use sightings::Sighting;
-pub use status::{Administration, DeactivateError, LogOut, PasswordChangeError};
+pub use status::{Administration, DeactivateError, LogOut, ModerationError, PasswordChangeError};
 pub use storage::schema::users::AccountKind;
 pub use tokens::{AuthError, IssuedTokens, Requester};
 pub use transactions::TxnKey;
+pub use turn::{Turn, TurnAccess, TurnCredentials};
 pub use users::{OpenError, Users};
 pub use wakeups::{Waiter, Wakeups};

@@ -51,6 +51,10 @@ pub struct Limits {
     pub remote_joins_per_user: Rate,
     /// Joins to one room.
     pub joins_per_room: Rate,
+    /// Reports that a user makes, kept or not.
+    pub reports_per_user: Rate,
+    /// `OpenID` tokens that a user asks for.
+    pub openid_tokens_per_user: Rate,
 }
 
 impl Default for Limits {
@@ -65,6 +69,8 @@ impl Default for Limits {
             local_joins_per_user: Rate::new(0.1, 10),
             remote_joins_per_user: Rate::new(0.01, 10),
             joins_per_room: Rate::new(1.0, 10),
+            reports_per_user: Rate::new(0.1, 10),
+            openid_tokens_per_user: Rate::new(0.5, 20),
         }
     }
 }
@@ -96,6 +102,10 @@ pub enum Limit<'a> {
     JoinsRemote(UserNid),
     /// Somebody joins a room.
     JoinsOfRoom(&'a RoomId),
+    /// A user reports something.
+    Reports(UserNid),
+    /// A user asks for an `OpenID` token.
+    OpenIdTokens(UserNid),
 }
 
 impl Limit<'_> {
@@ -110,6 +120,8 @@ impl Limit<'_> {
             Self::JoinsLocal(_) => "joins_local",
             Self::JoinsRemote(_) => "joins_remote",
             Self::JoinsOfRoom(_) => "joins_of_room",
+            Self::Reports(_) => "reports",
+            Self::OpenIdTokens(_) => "openid_tokens",
         }
     }
 }
@@ -193,6 +205,8 @@ pub struct RateLimits {
     joins_local: KeyedLimit,
     joins_remote: KeyedLimit,
     joins_of_room: KeyedLimit,
+    reports: KeyedLimit,
+    openid_tokens: KeyedLimit,
     /// Until when (monotonic) an account takes no password, because too many were wrong.
     blocked: Cache<String, Duration>,
 }
@@ -213,6 +227,8 @@ impl RateLimits {
             joins_local: keyed(limits.local_joins_per_user),
             joins_remote: keyed(limits.remote_joins_per_user),
             joins_of_room: keyed(limits.joins_per_room),
+            reports: keyed(limits.reports_per_user),
+            openid_tokens: keyed(limits.openid_tokens_per_user),
             blocked: Cache::new(MAX_BLOCKED),
         }
     }
@@ -231,6 +247,8 @@ impl RateLimits {
             Limit::JoinsLocal(user) => self.joins_local.check(&user.0.to_be_bytes()),
             Limit::JoinsRemote(user) => self.joins_remote.check(&user.0.to_be_bytes()),
             Limit::JoinsOfRoom(room) => self.joins_of_room.check(room.as_bytes()),
+            Limit::Reports(user) => self.reports.check(&user.0.to_be_bytes()),
+            Limit::OpenIdTokens(user) => self.openid_tokens.check(&user.0.to_be_bytes()),
         };
         if checked.is_err() {
             metrics::counter!("sundial_limit_exceeded_total", "limit" => limit.name()).increment(1);
@@ -262,7 +280,8 @@ impl RateLimits {
             &self.registration_token,
         ];
         let rooms = [&self.messages, &self.joins_local, &self.joins_remote, &self.joins_of_room];
-        doors.into_iter().chain(rooms).for_each(KeyedLimit::clean);
+        let rest = [&self.reports, &self.openid_tokens];
+        doors.into_iter().chain(rooms).chain(rest).for_each(KeyedLimit::clean);
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ruma::OwnedServerName;
 
-use crate::limits::Limits;
+use crate::{limits::Limits, turn::Turn};
 
 /// Who may register an account over the client API.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +52,21 @@ impl Default for ProfileSizes {
     }
 }
 
+/// Sizes and counts of reports. Never switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReportSizes {
+    /// The longest reason, in bytes.
+    pub reason_max_bytes: usize,
+    /// How many reports of one user may wait for an administrator.
+    pub waiting_max_per_user: u32,
+}
+
+impl Default for ReportSizes {
+    fn default() -> Self {
+        Self { reason_max_bytes: 4_000, waiting_max_per_user: 1_000 }
+    }
+}
+
 /// Everything that the configuration decides about accounts.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -71,8 +86,12 @@ pub struct Options {
     pub limits: Limits,
     /// Sizes of profiles.
     pub profile_sizes: ProfileSizes,
+    /// Sizes and counts of reports.
+    pub report_sizes: ReportSizes,
     /// What a password hash costs.
     pub password_hash: PasswordHashCost,
+    /// The TURN service that clients may use, if there is one.
+    pub turn: Option<Turn>,
 }
 
 impl Options {
@@ -87,7 +106,9 @@ impl Options {
             refresh_token_lifetime: None,
             limits: Limits::default(),
             profile_sizes: ProfileSizes::default(),
+            report_sizes: ReportSizes::default(),
             password_hash: PasswordHashCost::default(),
+            turn: None,
         }
     }
 }

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use primitives::UserNid;
-use ruma::{DeviceId, OwnedDeviceId};
+use ruma::{DeviceId, OwnedDeviceId, UserId};
 use storage::{
     Batch, CommitError, Storage,
     schema::users::{self as tables, AccountRow, Life},
 };
 
 use crate::{
-    accounts::Accounts,
+    accounts::{Account, Accounts, Status},
     devices::Devices,
     error::{MAX_ATTEMPTS, StoreError},
     filters::Filters,
     passwords::{PasswordError, Passwords},
-    tokens::Tokens,
+    tokens::{Requester, Tokens},
 };
 
 /// What an administrator decides about an account.
@@ -68,6 +68,26 @@ pub enum DeactivateError {
     Store(#[from] StoreError),
 }
 
+/// Why somebody may not look after an account.
+#[derive(Debug, thiserror::Error)]
+pub enum ModerationError {
+    /// Who asks is no administrator.
+    #[error("only an administrator may do this")]
+    NotAdmin,
+    /// The account is another administrator's, or the own one is to be changed.
+    #[error("this is an administrator's account")]
+    Protected,
+    /// The user is one of another server.
+    #[error("not a user of this server")]
+    NotLocal,
+    /// There is no such account, or no longer.
+    #[error("no such user")]
+    UnknownUser,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// Changes what accounts may do, and ends the sessions that it ends.
 #[derive(Debug)]
 pub(crate) struct AccountChanges {
@@ -99,6 +119,39 @@ impl AccountChanges {
         let changed = self.accounts.change(user, &Batch::new(), apply).await?;
         self.tokens.forget(&self.devices.access_tokens(user).await?);
         Ok(changed)
+    }
+
+    /// An account that an administrator looks after: not that of another administrator. Who is none learns nothing of any account.
+    pub(crate) async fn looked_after(&self, by: &Requester, user_id: &UserId) -> Result<Account, ModerationError> {
+        if !by.is_admin {
+            return Err(ModerationError::NotAdmin);
+        }
+        if !self.accounts.is_local(user_id) {
+            return Err(ModerationError::NotLocal);
+        }
+        let user = self.accounts.nid(user_id).await?.ok_or(ModerationError::UnknownUser)?;
+        let account = self.accounts.get(user).await?.ok_or(ModerationError::UnknownUser)?;
+        if account.status == Status::Deactivated {
+            return Err(ModerationError::UnknownUser);
+        }
+        if account.is_admin && user != by.user_nid {
+            return Err(ModerationError::Protected);
+        }
+        Ok(account)
+    }
+
+    /// Changes an account that an administrator looks after, which is not their own.
+    pub(crate) async fn moderate(
+        &self,
+        by: &Requester,
+        user_id: &UserId,
+        change: Administration,
+    ) -> Result<(), ModerationError> {
+        let account = self.looked_after(by, user_id).await?;
+        if account.is_admin {
+            return Err(ModerationError::Protected);
+        }
+        if self.administer(account.user_nid, change).await? { Ok(()) } else { Err(ModerationError::UnknownUser) }
     }
 
     /// Gives an account another password. Answers which sessions have ended with it.
@@ -151,6 +204,9 @@ impl AccountChanges {
             changed.password_hash = None;
             let mut batch = Batch::new();
             batch.assert_equals::<tables::Accounts>(&(user,), &row).put::<tables::Accounts>(&(user,), &changed);
+            if changed.life == Life::Erased && row.life != Life::Erased {
+                self.accounts.count_erased(&mut batch).await?;
+            }
             let riders = batch.merge(rider.clone());
             match self.storage.commit(batch).await {
                 Ok(_) => return Ok(()),
@@ -199,6 +255,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn administrators_look_after_all_but_each_other_and_nobody_else_does() {
+        use ModerationError::{NotAdmin, NotLocal, Protected, UnknownUser};
+        let world = World::new().await;
+        let (root, other, bob) = (world.user("root").await, world.user("other").await, world.user("bob").await);
+        for user in [&root, &other] {
+            world.users.administer(user.user_nid, Administration::Admin(true)).await.expect("promoted");
+        }
+        let by = async |who: &crate::Registered| world.users.authenticate(&token(who)).await.expect("let in");
+        let (root_asks, bob_asks) = (by(&root).await, by(&bob).await);
+        let lock = async |by, id: &str| {
+            let id = ruma::OwnedUserId::try_from(id).expect("a user id");
+            world.users.moderate(by, &id, Administration::Locked(true)).await
+        };
+        for id in ["@bob:hs1", "@nobody:hs1", "@bob:elsewhere"] {
+            assert!(matches!(lock(&bob_asks, id).await, Err(NotAdmin)), "{id}");
+        }
+        assert!(matches!(lock(&root_asks, "@bob:elsewhere").await, Err(NotLocal)));
+        assert!(matches!(lock(&root_asks, "@nobody:hs1").await, Err(UnknownUser)));
+        for id in ["@root:hs1", "@other:hs1"] {
+            assert!(matches!(lock(&root_asks, id).await, Err(Protected)), "{id}");
+        }
+        assert!(world.users.looked_after(&root_asks, &root.user_id).await.is_ok(), "one's own may be looked at");
+        assert!(matches!(world.users.looked_after(&root_asks, &other.user_id).await, Err(Protected)));
+        lock(&root_asks, "@bob:hs1").await.expect("locked");
+        world.users.moderate(&root_asks, &bob.user_id, Administration::Suspended(true)).await.expect("suspended");
+        let account = world.users.looked_after(&root_asks, &bob.user_id).await.expect("looked at");
+        assert!(account.is_locked && account.is_suspended && account.status == Status::Locked);
+        assert!(world.users.authenticate(&token(&bob)).await.is_err());
+        world.users.deactivate(bob.user_nid, false, &Batch::new()).await.expect("deactivated");
+        assert!(matches!(lock(&root_asks, "@bob:hs1").await, Err(UnknownUser)));
+    }
+
+    #[tokio::test]
     async fn deactivation_takes_everything_and_keeps_the_name() {
         let world = World::new().await;
         let bob = world.user("bob").await;
@@ -207,11 +296,14 @@ mod tests {
         let filter =
             world.users.filters().store(bob.user_nid, &ruma::CanonicalJsonObject::new()).await.expect("stored");
         assert!(world.users.authenticate(&token(&bob)).await.is_ok());
+        assert!(!world.users.is_erased(&bob.user_id).await.expect("read"));
         let mut rider = Batch::new();
         let key = (Text::new("job"),);
         rider.assert_absent::<Counters>(&key).put::<Counters>(&key, &1);
         let devices = world.users.deactivate(bob.user_nid, true, &rider).await.expect("deactivated");
         assert_eq!(devices.len(), 1);
+        assert!(world.users.is_erased(&bob.user_id).await.expect("read"));
+        assert!(world.reopened().await.is_erased(&bob.user_id).await.expect("read"));
         assert_eq!(world.storage.view().get::<Counters>(&key).await.expect("read"), Some(1));
         assert!(world.users.authenticate(&token(&bob)).await.is_err());
         assert!(matches!(world.users.register(account("bob")).await, Err(RegisterError::UserInUse)));

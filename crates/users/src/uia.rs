@@ -177,6 +177,33 @@ pub enum UiaError {
     Store(#[from] StoreError),
 }
 
+/// A stage that is attempted on a page of its own, by whoever knows the session.
+#[derive(Debug)]
+pub struct OutOfBand<'a> {
+    /// The session.
+    pub session: &'a str,
+    /// The stage; a password is never asked for this way.
+    pub stage: Stage,
+    /// The registration token.
+    pub token: Option<&'a str>,
+    /// The client's address, for its limit.
+    pub address: IpAddr,
+}
+
+/// Why a stage is not completed out of band.
+#[derive(Debug, thiserror::Error)]
+pub enum FallbackError {
+    /// There is no such session, or it is over.
+    #[error("unknown session")]
+    UnknownSession,
+    /// What was shown is not enough.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// Too many attempts, or the store failed.
+    #[error(transparent)]
+    Attempt(#[from] UiaError),
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Owner {
     user: Option<UserNid>,
@@ -188,6 +215,8 @@ struct Owner {
 struct Session {
     owner: Owner,
     started: Duration,
+    /// The ways to get there, as the first request offered them.
+    flows: Vec<Flow>,
     completed: Vec<Stage>,
     registration_token: Option<String>,
 }
@@ -256,7 +285,7 @@ impl Uia {
             device: requester.and_then(|r| r.device_id.clone()),
             operation,
         };
-        let id = self.session(&owner, auth.and_then(|auth| auth.session.as_deref()))?;
+        let id = self.session(&owner, auth.and_then(|auth| auth.session.as_deref()), &flows)?;
         let mut error = None;
         if let Some(auth) = auth
             && let Some(kind) = &auth.stage
@@ -267,7 +296,7 @@ impl Uia {
             match stage {
                 Some(stage) if completed.contains(&stage) => {}
                 Some(stage) => match self.attempt(stage, requester, auth, address).await? {
-                    Ok(()) => self.complete(&id, stage, auth),
+                    Ok(()) => self.complete(&id, stage, auth.token.as_deref()),
                     Err(failed) => error = Some(failed),
                 },
                 None => error = Some(StageError::NotOffered),
@@ -277,7 +306,7 @@ impl Uia {
     }
 
     /// The session that the client names, or a new one if it names none or one that is over.
-    fn session(&self, owner: &Owner, named: Option<&str>) -> Result<Arc<str>, UiaError> {
+    fn session(&self, owner: &Owner, named: Option<&str>, flows: &[Flow]) -> Result<Arc<str>, UiaError> {
         let now = self.ground.clock.monotonic();
         let mut sessions = self.sessions.lock();
         if let Some(named) = named
@@ -286,7 +315,13 @@ impl Uia {
             return if session.owner == *owner { Ok(named.into()) } else { Err(UiaError::OtherRequest) };
         }
         let id: Arc<str> = self.ground.random.token::<18>().into();
-        let session = Session { owner: owner.clone(), started: now, completed: Vec::new(), registration_token: None };
+        let session = Session {
+            owner: owner.clone(),
+            started: now,
+            flows: flows.to_vec(),
+            completed: Vec::new(),
+            registration_token: None,
+        };
         sessions.insert(Arc::clone(&id), session, now);
         Ok(id)
     }
@@ -295,13 +330,13 @@ impl Uia {
         self.sessions.lock().by_id.get(id).map(|session| session.completed.clone()).unwrap_or_default()
     }
 
-    fn complete(&self, id: &str, stage: Stage, auth: &AuthData) {
+    fn complete(&self, id: &str, stage: Stage, token: Option<&str>) {
         if let Some(session) = self.sessions.lock().by_id.get_mut(id)
             && !session.completed.contains(&stage)
         {
             session.completed.push(stage);
             if stage == Stage::RegistrationToken {
-                session.registration_token.clone_from(&auth.token);
+                session.registration_token = token.map(str::to_owned);
             }
         }
     }
@@ -328,16 +363,44 @@ impl Uia {
     ) -> Result<Result<(), StageError>, UiaError> {
         match stage {
             Stage::Dummy => Ok(Ok(())),
-            Stage::RegistrationToken => {
-                let Some(token) = &auth.token else { return Ok(Err(StageError::Missing("token"))) };
-                if let Some(address) = address {
-                    self.limits.check(Limit::RegistrationToken(address))?;
-                }
-                let valid = self.registration_tokens.is_valid(token).await?;
-                Ok(if valid { Ok(()) } else { Err(StageError::InvalidToken) })
-            }
+            Stage::RegistrationToken => self.attempt_token(auth.token.as_deref(), address).await,
             Stage::Password => self.attempt_password(requester, auth).await,
         }
+    }
+
+    async fn attempt_token(
+        &self,
+        token: Option<&str>,
+        address: Option<IpAddr>,
+    ) -> Result<Result<(), StageError>, UiaError> {
+        let Some(token) = token else { return Ok(Err(StageError::Missing("token"))) };
+        if let Some(address) = address {
+            self.limits.check(Limit::RegistrationToken(address))?;
+        }
+        let valid = self.registration_tokens.is_valid(token).await?;
+        Ok(if valid { Ok(()) } else { Err(StageError::InvalidToken) })
+    }
+
+    /// Whether a session goes on with this stage.
+    pub(crate) fn awaits(&self, session: &str, stage: Stage) -> bool {
+        let now = self.ground.clock.monotonic();
+        let mut sessions = self.sessions.lock();
+        sessions.get(session, now).is_some_and(|session| is_next(&session.flows, &session.completed, stage))
+    }
+
+    /// Completes a stage for the client that holds the session, which then asks again with the session alone.
+    pub(crate) async fn complete_out_of_band(&self, attempt: OutOfBand<'_>) -> Result<(), FallbackError> {
+        let OutOfBand { session, stage, token, address } = attempt;
+        if !self.awaits(session, stage) {
+            return Err(FallbackError::UnknownSession);
+        }
+        match stage {
+            Stage::Dummy => {}
+            Stage::RegistrationToken => self.attempt_token(token, Some(address)).await??,
+            Stage::Password => return Err(StageError::NotOffered.into()),
+        }
+        self.complete(session, stage, token);
+        Ok(())
     }
 
     async fn attempt_password(
@@ -535,6 +598,44 @@ mod tests {
             check(&world, Some(&bob), "x", flows, Some(&auth))
         );
         assert_eq!([a, b].iter().filter(|result| result.is_ok()).count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_stage_completed_on_a_page_of_its_own_counts_in_its_turn() {
+        let world = World::new().await;
+        let flows: &[&[Stage]] = &[&[Stage::RegistrationToken, Stage::Dummy]];
+        let session = challenge(check(&world, None, "x", flows, None).await).session;
+        world.users.registration_tokens().create(Some("letmein"), None, None).await.expect("made");
+        let users = &world.users;
+        let attempt = async |session: &str, stage, token| {
+            let address = "192.0.2.1".parse().expect("an address");
+            users.complete_out_of_band(OutOfBand { session, stage, token, address }).await
+        };
+        assert!(users.awaits(&session, Stage::RegistrationToken) && !users.awaits(&session, Stage::Dummy));
+        let early = attempt(&session, Stage::Dummy, None).await;
+        assert!(matches!(early, Err(FallbackError::UnknownSession)));
+        let stranger = attempt("no such session", Stage::RegistrationToken, Some("letmein")).await;
+        assert!(matches!(stranger, Err(FallbackError::UnknownSession)));
+        for (token, why) in [(None, StageError::Missing("token")), (Some("guess"), StageError::InvalidToken)] {
+            let refused = attempt(&session, Stage::RegistrationToken, token).await;
+            assert!(matches!(refused, Err(FallbackError::Stage(error)) if error == why));
+        }
+        attempt(&session, Stage::RegistrationToken, Some("letmein")).await.expect("completed");
+        attempt(&session, Stage::Dummy, None).await.expect("completed");
+        let alone = AuthData { session: Some(session), ..AuthData::default() };
+        let authorised = check(&world, None, "x", flows, Some(&alone)).await.expect("authorised");
+        assert_eq!(authorised.registration_token.as_deref(), Some("letmein"));
+    }
+
+    #[tokio::test]
+    async fn a_password_is_never_taken_on_a_page_of_its_own() {
+        let world = World::new().await;
+        let bob = requester(&world, "bob").await;
+        let session = challenge(check(&world, Some(&bob), "x", BY_PASSWORD, None).await).session;
+        let address = "192.0.2.1".parse().expect("an address");
+        let attempt = OutOfBand { session: &session, stage: Stage::Password, token: Some("secret"), address };
+        let refused = world.users.complete_out_of_band(attempt).await;
+        assert!(matches!(refused, Err(FallbackError::Stage(StageError::NotOffered))));
     }
 
     #[tokio::test]

@@ -15,18 +15,21 @@ use crate::{
     ground::Ground,
     limits::RateLimits,
     login::{LoggedIn, Login, LoginError, Logins},
+    openid::OpenIdTokens,
     options::Options,
     passwords::{BadCost, Passwords},
     profiles::Profiles,
     push_rules,
     register::{NewAccount, RegisterError, Registered, Registration},
     registration_tokens::RegistrationTokens,
+    reports::Reports,
     shared_secret::SharedSecret,
     sightings::Sightings,
-    status::{AccountChanges, Administration, DeactivateError, LogOut, PasswordChangeError},
+    status::{AccountChanges, Administration, DeactivateError, LogOut, ModerationError, PasswordChangeError},
     tokens::{AuthError, IssuedTokens, Lifetimes, Requester, Tokens},
     transactions::Transactions,
-    uia::{Authorised, Interaction, Uia, UiaError},
+    turn::{Turn, TurnCredentials},
+    uia::{Authorised, FallbackError, Interaction, OutOfBand, Stage, Uia, UiaError},
     wakeups::Wakeups,
 };
 
@@ -53,13 +56,16 @@ struct Parts {
     filters: Filters,
     limits: Arc<RateLimits>,
     logins: Arc<Logins>,
+    openid: OpenIdTokens,
     profiles: Profiles,
     registration: Arc<Registration>,
     registration_tokens: Arc<RegistrationTokens>,
+    reports: Reports,
     shared_secret: SharedSecret,
     sightings: Arc<Sightings>,
     tokens: Arc<Tokens>,
     transactions: Transactions,
+    turn: Option<Turn>,
     uia: Uia,
     wakeups: Wakeups,
 }
@@ -79,6 +85,7 @@ impl Users {
         let passwords = Passwords::new(options.password_hash, random.clone())?;
         let limits = Arc::new(RateLimits::new(options.limits, &clock, &random));
         let accounts = Arc::new(Accounts::new(storage.clone(), options.server_name));
+        accounts.prepare().await?;
         let ground = Ground { storage, clock, random };
         let lifetimes = Lifetimes { access: options.access_token_lifetime, refresh: options.refresh_token_lifetime };
         let tokens = Arc::new(Tokens::new(ground.clone(), accounts.clone(), lifetimes));
@@ -116,6 +123,9 @@ impl Users {
             ),
             profiles: Profiles::new(ground.storage.clone(), accounts.clone(), options.profile_sizes),
             filters: Filters::new(ground.storage.clone()),
+            openid: OpenIdTokens::new(ground.clone(), accounts.clone(), limits.clone()),
+            reports: Reports::new(ground.clone(), accounts.clone(), limits.clone(), options.report_sizes),
+            turn: options.turn,
             wakeups: Wakeups::default(),
             ground,
             accounts,
@@ -217,9 +227,39 @@ impl Users {
         self.0.uia.check(interaction).await
     }
 
+    /// Completes a stage of user-interactive authentication on a page of its own, as clients let users do that don't know the stage.
+    pub async fn complete_out_of_band(&self, stage: OutOfBand<'_>) -> Result<(), FallbackError> {
+        self.0.uia.complete_out_of_band(stage).await
+    }
+
+    /// Whether a session of user-interactive authentication goes on with this stage.
+    pub fn awaits(&self, session: &str, stage: Stage) -> bool {
+        self.0.uia.awaits(session, stage)
+    }
+
     /// Changes what an account may do. Answers whether there is such an account.
     pub async fn administer(&self, user: UserNid, change: Administration) -> Result<bool, StoreError> {
         self.0.changes.administer(user, change).await
+    }
+
+    /// An account that an administrator looks after: any of this server's that is in use and not another administrator's.
+    pub async fn looked_after(&self, by: &Requester, user_id: &UserId) -> Result<Account, ModerationError> {
+        self.0.changes.looked_after(by, user_id).await
+    }
+
+    /// Changes an account that an administrator looks after; never an administrator's.
+    pub async fn moderate(
+        &self,
+        by: &Requester,
+        user_id: &UserId,
+        change: Administration,
+    ) -> Result<(), ModerationError> {
+        self.0.changes.moderate(by, user_id, change).await
+    }
+
+    /// Whether a user of this server has asked for what they wrote to be hidden from those who have not seen it.
+    pub async fn is_erased(&self, user_id: &UserId) -> Result<bool, StoreError> {
+        self.0.accounts.is_erased(user_id).await
     }
 
     /// Gives an account another password. Answers which sessions have ended with it.
@@ -256,6 +296,22 @@ impl Users {
     /// Profiles.
     pub fn profiles(&self) -> &Profiles {
         &self.0.profiles
+    }
+
+    /// `OpenID` tokens.
+    pub fn openid(&self) -> &OpenIdTokens {
+        &self.0.openid
+    }
+
+    /// Reports.
+    pub fn reports(&self) -> &Reports {
+        &self.0.reports
+    }
+
+    /// The TURN service that a user may use, and their credentials for it from now on; none if there is no service, or none for guests.
+    pub fn turn(&self, requester: &Requester) -> Option<(&Turn, TurnCredentials)> {
+        let turn = self.0.turn.as_ref().filter(|turn| turn.allow_guests || !requester.is_guest)?;
+        Some((turn, turn.credentials(&requester.user_id, self.0.ground.clock.now())))
     }
 
     /// Stored filters.
@@ -295,6 +351,7 @@ impl Users {
         metrics::gauge!("sundial_users_waited_for").set(count(self.0.wakeups.users_waited_for()));
         metrics::gauge!("sundial_uia_sessions").set(count(self.0.uia.held()));
         self.0.sightings.flush().await?;
+        self.0.openid.sweep().await?;
         self.0.transactions.sweep().await
     }
 
