@@ -9,6 +9,7 @@ mod event;
 mod members;
 mod messages;
 mod room_view;
+mod sharing;
 mod shown;
 mod state;
 
@@ -91,7 +92,7 @@ impl Reads {
         activity: Arc<RoomActivity>,
         nodes: Arc<NodeCache>,
     ) -> Self {
-        let caches = Arc::new(Caches::new(storage.hash(), nodes, Arc::clone(&activity)));
+        let caches = Arc::new(Caches::new(storage.hash(), nodes, Arc::clone(&activity)).of_users(users.clone()));
         Self(Arc::new(Inner { storage, users, clock, activity, caches, sync: SyncMemory::default() }))
     }
 

@@ -60,5 +60,17 @@ pub fn allows(before: Moment, after: Moment, own_member_event: bool, joined_late
     own_member_event || at(before) || at(after)
 }
 
+/// Whether a reader who may see an event could already do so when it was sent: they were in the room, or invited where that is enough. Who
+/// could not is shown what an erased user wrote as if it were redacted (client-server API, `POST /account/deactivate`, `erase`).
+pub fn was_there(before: Moment, after: Moment) -> bool {
+    let at = |moment: Moment| {
+        matches!(
+            (moment.visibility, moment.membership),
+            (_, Some(Membership::Join)) | (HistoryVisibility::Invited, Some(Membership::Invite))
+        )
+    };
+    at(before) || at(after)
+}
+
 #[cfg(test)]
 mod tests;

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use primitives::{KeyedHash, Rix, RoomNid, Slot};
 use quick_cache::sync::Cache;
 use ruma::OwnedRoomId;
-use storage::schema::rooms::SlotKey;
+use ruma::UserId;
+use storage::{ReadError, schema::rooms::SlotKey};
+use users::Users;
 
-use crate::{RoomVersion, activity::RoomActivity, render::StoredEvent, tree::NodeCache};
+use crate::{RoomVersion, activity::RoomActivity, context::read_error, render::StoredEvent, tree::NodeCache};
 
 /// Events kept, whole.
 const EVENTS: usize = 20_000;
@@ -37,6 +39,8 @@ pub struct Caches {
     pub(super) nodes: Arc<NodeCache>,
     pub(super) slots: Cache<(RoomNid, [u8; 16]), Slot>,
     pub(super) slot_keys: Cache<(RoomNid, Slot), Arc<SlotKey>>,
+    /// Those who may have asked to be erased; none where nothing is shown to anybody.
+    users: Option<Users>,
 }
 
 impl std::fmt::Debug for Caches {
@@ -58,6 +62,21 @@ impl Caches {
             nodes,
             slots: Cache::new(SLOTS),
             slot_keys: Cache::new(SLOTS),
+            users: None,
+        }
+    }
+
+    /// The same, for reads that hide what these users wrote who have asked to be erased.
+    #[must_use]
+    pub fn of_users(self, users: Users) -> Self {
+        Self { users: Some(users), ..self }
+    }
+
+    /// Whether the sender of an event has asked to be erased.
+    pub(super) async fn is_erased(&self, sender: &str) -> Result<bool, ReadError> {
+        match (&self.users, <&UserId>::try_from(sender)) {
+            (Some(users), Ok(sender)) => users.is_erased(sender).await.map_err(read_error),
+            _ => Ok(false),
         }
     }
 

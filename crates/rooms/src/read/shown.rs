@@ -69,10 +69,7 @@ impl<'a> Shower<'a> {
             return Ok(Some(event));
         }
         // A filter looks at the event as it is shown, or it would tell what a redaction took away.
-        let shown = match self.room.redaction_of(&event).await? {
-            Some(_) => self.room.pruned(&event)?,
-            None => Arc::clone(&event),
-        };
+        let shown = if self.is_emptied(&event).await? { self.room.pruned(&event)? } else { Arc::clone(&event) };
         let selected = filter.selects(&shown.facts())
             && (!filter.needs_relations() || filter.selects_related(&self.relations(&event).await?));
         Ok(selected.then_some(event))
@@ -101,6 +98,8 @@ impl<'a> Shower<'a> {
         if let Some(redaction) = self.room.redaction_of(&event).await? {
             event = self.room.pruned(&event)?;
             unsigned.redacted_because = self.room.event(redaction).await?.map(|because| Box::new(self.plain(because)));
+        } else if self.is_erased(&event).await? {
+            event = self.room.pruned(&event)?;
         }
         Ok(ClientEvent { unsigned, ..self.plain(event) })
     }
@@ -117,6 +116,19 @@ impl<'a> Shower<'a> {
         Ok(shown)
     }
 
+    /// Whether an event is shown without what it said: it was redacted, or is shown to the reader as if it were.
+    pub(crate) async fn is_emptied(&mut self, event: &StoredEvent) -> Result<bool, ReadError> {
+        Ok(self.room.redaction_of(event).await?.is_some() || self.is_erased(event).await?)
+    }
+
+    /// Whether an event is shown as if it were redacted: its sender asked to be erased, and the reader was not there when it was sent. What
+    /// a user said of the room (its name, its rules) is the room's and stays; what they said of themselves is not.
+    async fn is_erased(&mut self, event: &StoredEvent) -> Result<bool, ReadError> {
+        let header = &event.header;
+        let of_themselves = header.state_key.as_ref().is_none_or(|key| *key == header.sender);
+        Ok(of_themselves && self.room.caches.is_erased(&header.sender).await? && !self.eyes.was_there(header).await?)
+    }
+
     fn plain(&self, event: Arc<StoredEvent>) -> ClientEvent {
         let unsigned = Unsigned { age: Some(event.age(self.now)), ..Unsigned::default() };
         let named = self.with_room_id || self.format == EventFormat::Federation;
@@ -125,17 +137,14 @@ impl<'a> Shower<'a> {
     }
 
     /// The state event that a state event replaced, as it is to be seen now.
-    async fn replaced(&self, event: &StoredEvent) -> Result<Option<Arc<StoredEvent>>, ReadError> {
+    async fn replaced(&mut self, event: &StoredEvent) -> Result<Option<Arc<StoredEvent>>, ReadError> {
         let header = &event.header;
         let Some(state_key) = &header.state_key else { return Ok(None) };
         let Some(rix) = self.room.state_at(header.root_before, &header.event_type, state_key).await? else {
             return Ok(None);
         };
         let Some(replaced) = self.room.event(rix).await? else { return Ok(None) };
-        Ok(Some(match self.room.redaction_of(&replaced).await? {
-            Some(_) => self.room.pruned(&replaced)?,
-            None => replaced,
-        }))
+        Ok(Some(if self.is_emptied(&replaced).await? { self.room.pruned(&replaced)? } else { replaced }))
     }
 
     async fn add_local(&self, rix: Rix, unsigned: &mut Unsigned) -> Result<(), ReadError> {

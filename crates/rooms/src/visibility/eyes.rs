@@ -10,7 +10,7 @@ use storage::{
     schema::rooms::{EventHeader, Membership, Memberships, Verdict},
 };
 
-use super::{HistoryVisibility, Moment, allows};
+use super::{HistoryVisibility, Moment, allows, was_there};
 use crate::read::RoomView;
 
 /// How many changes of a user's membership are walked back to find the end of their last stay.
@@ -108,6 +108,13 @@ impl<'a> Eyes<'a> {
         let changes = own_member_event || event.event_type == "m.room.history_visibility";
         let after = if changes { self.moment(event.root_after).await? } else { before };
         Ok(allows(before, after, own_member_event, joined_later))
+    }
+
+    /// Whether the reader, who may see an event, could do so when it was sent.
+    pub(crate) async fn was_there(&mut self, event: &EventHeader) -> Result<bool, ReadError> {
+        let before = self.moment(event.root_before).await?;
+        let after = if is_member_event_of(event, self.user_id) { self.moment(event.root_after).await? } else { before };
+        Ok(was_there(before, after))
     }
 
     /// The reader's membership just after an event: `leave` if there is none (MSC4115).

@@ -35,6 +35,20 @@ fn i9_the_rules_of_the_specification() {
 }
 
 #[test]
+fn only_who_was_in_the_room_or_invited_where_that_is_enough_was_there() {
+    let at = |visibility, membership| Moment { visibility, membership };
+    for visibility in VISIBILITIES {
+        let there = |membership| was_there(at(visibility, membership), at(visibility, membership));
+        assert!(there(Some(Membership::Join)), "{visibility:?}");
+        assert_eq!(there(Some(Membership::Invite)), visibility == HistoryVisibility::Invited);
+        for membership in [None, Some(Membership::Leave), Some(Membership::Ban), Some(Membership::Knock)] {
+            assert!(!there(membership), "{visibility:?} {membership:?}");
+        }
+        assert!(was_there(at(visibility, None), at(visibility, Some(Membership::Join))), "one's own join");
+    }
+}
+
+#[test]
 fn a_change_of_visibility_is_seen_by_whom_either_side_lets_see() {
     let moment = |visibility| Moment { visibility, membership: None };
     let open = moment(HistoryVisibility::WorldReadable);

@@ -84,3 +84,22 @@ async fn joined_members_and_rooms() {
     world.restart();
     assert_eq!(world.reads.joined_rooms(&reader("@b:x")).await.expect("rooms"), ["!r2:x"]);
 }
+
+#[tokio::test]
+async fn two_users_share_a_room_while_both_are_in_it() {
+    let mut world = World::new().await;
+    world.room(ROOM, "shared").await;
+    let (a, b) = (reader("@a:x"), reader("@b:x"));
+    let far = ruma::user_id!("@far:elsewhere");
+    let shares = async |world: &World, user: &Reader, other: &ruma::UserId| {
+        world.reads.share_a_room(user.user_nid, other).await.expect("read")
+    };
+    world.send(member("@a:x", "@b:x", "invite")).await;
+    assert!(!shares(&world, &a, &b.user_id).await && !shares(&world, &b, &a.user_id).await);
+    world.send(member("@b:x", "@b:x", "join")).await;
+    world.send(member("@far:elsewhere", "@far:elsewhere", "join")).await;
+    assert!(shares(&world, &a, &b.user_id).await && shares(&world, &b, &a.user_id).await);
+    assert!(shares(&world, &a, far).await);
+    world.send(member("@b:x", "@b:x", "leave")).await;
+    assert!(!shares(&world, &a, &b.user_id).await && !shares(&world, &b, &a.user_id).await);
+}
