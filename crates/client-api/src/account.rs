@@ -3,6 +3,7 @@
 mod interactive;
 mod login;
 mod logout;
+mod password;
 mod refresh;
 mod register;
 mod registration_token;
@@ -35,6 +36,7 @@ pub(crate) fn routes(routes: &mut Routes) {
     routes.add(Method::GET, "/_synapse/admin/v1/register", shared_secret::nonce);
     routes.add(Method::POST, "/_synapse/admin/v1/register", shared_secret::register);
     routes.add(Method::GET, &format!("{V3}/account/whoami"), whoami::whoami);
+    routes.add(Method::POST, &format!("{V3}/account/password"), password::change);
 }
 
 /// Tokens as a login, a registration or a refresh answers them.

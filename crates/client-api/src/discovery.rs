@@ -4,6 +4,7 @@ use ::rooms::RoomVersion;
 use axum::{Json, extract::State};
 use http::Method;
 use serde_json::{Map, Value, json};
+use users::Requester;
 
 use crate::{
     Api,
@@ -32,6 +33,7 @@ async fn versions(State(api): State<Api>) -> Json<Value> {
         "unstable_features": {
             "org.matrix.msc4140": api.options.delayed_events,
             "org.matrix.msc4140.stable": api.options.delayed_events && api.options.delayed_events_stable,
+            "org.matrix.msc4143": true,
             "org.matrix.msc4222": true,
             "org.matrix.msc4115": true,
             "uk.tcpip.msc4133": true,
@@ -41,21 +43,26 @@ async fn versions(State(api): State<Api>) -> Json<Value> {
 }
 
 /// `GET /capabilities` (client-server API, "Capabilities negotiation").
-async fn capabilities(State(api): State<Api>, _: Authenticated) -> Json<Value> {
+async fn capabilities(State(api): State<Api>, Authenticated(who): Authenticated) -> ApiResult<Json<Value>> {
     let stability = |version: RoomVersion| if version.is_stable() { "stable" } else { "unstable" };
     let available: Map<String, Value> =
         RoomVersion::supported().map(|version| (version.as_str().to_owned(), json!(stability(version)))).collect();
     let mut capabilities = json!({
-        "m.change_password": { "enabled": false },
+        "m.change_password": { "enabled": may_change_password(&api, &who).await? },
         "m.room_versions": { "default": api.options.default_room_version, "available": available },
-        "m.set_displayname": { "enabled": true },
-        "m.set_avatar_url": { "enabled": true },
+        "m.set_displayname": { "enabled": !who.is_suspended },
+        "m.set_avatar_url": { "enabled": !who.is_suspended && !who.is_guest },
         "m.3pid_changes": { "enabled": false },
         "m.get_login_token": { "enabled": false },
-        "m.profile_fields": { "enabled": true },
-        "uk.tcpip.msc4133.profile_fields": { "enabled": true },
+        "m.profile_fields": profile_fields(&who),
+        "uk.tcpip.msc4133.profile_fields": profile_fields(&who),
         "m.forget_forced_upon_leave": { "enabled": false },
     });
+    if who.is_admin {
+        let moderation = json!({ "suspend": true, "lock": true });
+        capabilities["m.account_moderation"] = moderation.clone();
+        capabilities["uk.timedout.msc4323"] = moderation;
+    }
     if api.options.delayed_events {
         let limits = json!({
             "max_delay_ms": api.options.delayed_events_max_delay_ms,
@@ -64,14 +71,34 @@ async fn capabilities(State(api): State<Api>, _: Authenticated) -> Json<Value> {
         capabilities["m.delayed_events"] = limits.clone();
         capabilities["org.matrix.msc4140.delayed_events"] = limits;
     }
-    Json(json!({ "capabilities": capabilities }))
+    Ok(Json(json!({ "capabilities": capabilities })))
+}
+
+/// Whoever logs in by password can change it.
+async fn may_change_password(api: &Api, who: &Requester) -> ApiResult<bool> {
+    let account = api.users.account(who.user_nid).await?;
+    Ok(!who.is_guest && account.is_some_and(|account| account.has_password))
+}
+
+/// Which fields of their profile somebody may change: a guest only the name.
+fn profile_fields(who: &Requester) -> Value {
+    let mut fields = json!({ "enabled": !who.is_suspended });
+    if who.is_guest {
+        fields["allowed"] = json!(["displayname"]);
+    }
+    fields
 }
 
 /// `GET /.well-known/matrix/client`: where clients reach the server; 404 while no address is configured.
 async fn well_known_client(State(api): State<Api>) -> ApiResult<Json<Value>> {
     let base_url =
         api.options.public_base_url.as_deref().ok_or_else(|| ApiError::not_found("No public address is configured"))?;
-    Ok(Json(json!({ "m.homeserver": { "base_url": base_url } })))
+    let mut document = json!({ "m.homeserver": { "base_url": base_url } });
+    if !api.options.rtc_transports.is_empty() {
+        // Where clients look for the same list that are older than `/rtc/transports`.
+        document["org.matrix.msc4143.rtc_foci"] = json!(api.options.rtc_transports);
+    }
+    Ok(Json(document))
 }
 
 /// `GET /.well-known/matrix/support`: whom to write to; 404 while nobody is configured.

@@ -6,7 +6,8 @@ use ::rooms::{AliasError, CreateError, ForgetError, RoomError, SendError, read::
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 use users::{
-    AuthError, LimitExceeded, LoginError, ProfileError, RegisterError, StoreError,
+    AuthError, LimitExceeded, LoginError, ModerationError, OpenIdError, PasswordChangeError, ProfileError,
+    RegisterError, ReportError, StoreError,
     devices::DeviceError,
     filters::FilterError,
     passwords::PasswordError,
@@ -77,6 +78,49 @@ impl From<LoginError> for ApiError {
             LoginError::BadCredentials | LoginError::Password(_) => Self::forbidden("Wrong user name or password"),
             LoginError::Device(error) => error.into(),
             LoginError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PasswordChangeError> for ApiError {
+    fn from(error: PasswordChangeError) -> Self {
+        match error {
+            // Whoever asks is logged in: the account is being deactivated at the same time.
+            PasswordChangeError::UnknownUser => Self::forbidden("This account has been deactivated"),
+            PasswordChangeError::Password(error) => error.into(),
+            PasswordChangeError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ModerationError> for ApiError {
+    fn from(error: ModerationError) -> Self {
+        match error {
+            ModerationError::NotAdmin => Self::forbidden("You are not an administrator of this server"),
+            ModerationError::Protected => Self::forbidden("The account is an administrator's"),
+            ModerationError::NotLocal => Self::invalid_param("The user does not belong to this server"),
+            ModerationError::UnknownUser => Self::not_found("User not found"),
+            ModerationError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<OpenIdError> for ApiError {
+    fn from(error: OpenIdError) -> Self {
+        match error {
+            OpenIdError::LimitExceeded(error) => error.into(),
+            OpenIdError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ReportError> for ApiError {
+    fn from(error: ReportError) -> Self {
+        match error {
+            ReportError::ReasonTooLong(_) => Self::too_large(error.to_string()),
+            ReportError::TooMany => Self::bad("M_RESOURCE_LIMIT_EXCEEDED", error.to_string()),
+            ReportError::LimitExceeded(error) => error.into(),
+            ReportError::Store(error) => error.into(),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! One endpoint, or one resource's methods, a file. [`error`] is the only place where domain errors become `errcode`s.
 
 mod account;
+mod admin;
 mod delayed_events;
 mod devices;
 mod discovery;
@@ -11,10 +12,15 @@ pub mod error;
 mod errors;
 mod extract;
 mod filter;
+mod openid;
+mod pages;
 mod profile;
+mod report;
 mod rooms;
 mod routes;
+mod rtc;
 mod sync;
+mod voip;
 
 use std::sync::Arc;
 
@@ -24,6 +30,17 @@ use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{Any, CorsLayer},
 };
+
+/// Whom a profile is shown to when they ask for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProfilePolicy {
+    /// Everybody, logged in or not.
+    Everybody,
+    /// Users of this server.
+    LoggedIn,
+    /// The user, and users of this server who share a room with them.
+    SharedRooms,
+}
 
 /// What the client API is configured with.
 #[derive(Debug, Clone)]
@@ -38,6 +55,10 @@ pub struct Options {
     pub public_base_url: Option<String>,
     /// The body of `/.well-known/matrix/support`; `None`: 404.
     pub support: Option<serde_json::Value>,
+    /// What `/rtc/transports` lists (MSC4143), each an object with a `type`.
+    pub rtc_transports: Vec<serde_json::Value>,
+    /// Whom a profile is shown to.
+    pub profile_policy: ProfilePolicy,
     /// The room version of new rooms that ask for none.
     pub default_room_version: String,
     /// Delayed events are offered.
@@ -71,16 +92,22 @@ fn routes() -> routes::Routes {
     let mut routes = routes::Routes::default();
     discovery::routes(&mut routes);
     account::routes(&mut routes);
+    admin::routes(&mut routes);
     devices::routes(&mut routes);
     profile::routes(&mut routes);
     filter::routes(&mut routes);
     rooms::routes(&mut routes);
     delayed_events::routes(&mut routes);
     sync::routes(&mut routes);
+    openid::routes(&mut routes);
+    report::routes(&mut routes);
+    rtc::routes(&mut routes);
+    voip::routes(&mut routes);
+    pages::routes(&mut routes);
     routes
 }
 
-/// Everything under `/_matrix/client`, `/_synapse` and `/.well-known`, with CORS; any other path is 404 `M_UNRECOGNIZED`, a wrong method 405.
+/// Everything under `/_matrix/client`, `/_matrix/static`, `/_synapse` and `/.well-known`, and `openid/userinfo` of the federation API, with CORS; any other path is 404 `M_UNRECOGNIZED`, a wrong method 405.
 ///
 /// `other` is what else the listener serves (the federation API), asked only for paths that are not in the client API's table.
 pub fn router(api: Api) -> Router {

@@ -3,14 +3,14 @@
 use axum::{Json, extract::State};
 use http::Method;
 use ruma::{
-    OwnedUserId,
+    OwnedUserId, UserId,
     canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
 };
 use serde_json::{Value, json};
 use users::{Profile, Requester};
 
 use crate::{
-    Api,
+    Api, ProfilePolicy,
     error::{ApiError, ApiResult},
     extract::{Args, Authenticated, Body},
     routes::Routes,
@@ -29,18 +29,43 @@ fn user_id(text: &str) -> ApiResult<OwnedUserId> {
     OwnedUserId::try_from(text).map_err(|_| ApiError::invalid_param("Not a user id"))
 }
 
-async fn profile(api: &Api, user: &str) -> ApiResult<Profile> {
-    let profile = api.users.profiles().get(&user_id(user)?).await?;
+/// Whether the configuration lets somebody look up a user. Whether there is such a user isn't looked at before.
+async fn check_policy(api: &Api, who: Option<&Requester>, user: &UserId) -> ApiResult<()> {
+    if api.options.profile_policy == ProfilePolicy::Everybody {
+        return Ok(());
+    }
+    let who = who.ok_or_else(ApiError::missing_token)?;
+    if api.options.profile_policy == ProfilePolicy::LoggedIn || who.user_id == user {
+        return Ok(());
+    }
+    if api.reads.share_a_room(who.user_nid, user).await.map_err(ApiError::internal)? {
+        return Ok(());
+    }
+    Err(ApiError::forbidden("Profiles are shown to users who share a room"))
+}
+
+async fn profile(api: &Api, who: Option<Authenticated>, user: &str) -> ApiResult<Profile> {
+    let user = user_id(user)?;
+    check_policy(api, who.as_ref().map(|Authenticated(who)| who), &user).await?;
+    let profile = api.users.profiles().get(&user).await?;
     profile.ok_or_else(|| ApiError::not_found("No such user"))
 }
 
-async fn all(State(api): State<Api>, Args(user): Args<String>) -> ApiResult<Json<CanonicalJsonObject>> {
-    Ok(Json(profile(&api, &user).await?.0))
+async fn all(
+    State(api): State<Api>,
+    who: Option<Authenticated>,
+    Args(user): Args<String>,
+) -> ApiResult<Json<CanonicalJsonObject>> {
+    Ok(Json(profile(&api, who, &user).await?.0))
 }
 
-async fn one(State(api): State<Api>, Args((user, field)): Args<(String, String)>) -> ApiResult<Json<Value>> {
+async fn one(
+    State(api): State<Api>,
+    who: Option<Authenticated>,
+    Args((user, field)): Args<(String, String)>,
+) -> ApiResult<Json<Value>> {
     users::profiles::check_field_name(&field)?;
-    let profile = profile(&api, &user).await?;
+    let profile = profile(&api, who, &user).await?;
     match profile.field(&field) {
         Some(value) => Ok(Json(json!({ field: value }))),
         None => Err(ApiError::not_found("The profile has no such field")),

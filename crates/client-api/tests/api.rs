@@ -6,6 +6,8 @@ mod accounts;
 mod aliases;
 #[path = "api/bad_input.rs"]
 mod bad_input;
+#[path = "api/calls.rs"]
+mod calls;
 #[path = "api/creation.rs"]
 mod creation;
 #[path = "api/creators.rs"]
@@ -14,6 +16,8 @@ mod creators;
 mod delayed;
 #[path = "api/devices.rs"]
 mod devices;
+#[path = "api/erasure.rs"]
+mod erasure;
 #[path = "api/guests.rs"]
 mod guests;
 #[path = "api/history.rs"]
@@ -22,10 +26,22 @@ mod history;
 mod limits;
 #[path = "api/membership.rs"]
 mod membership;
+#[path = "api/moderation.rs"]
+mod moderation;
+#[path = "api/openid.rs"]
+mod openid;
+#[path = "api/pages.rs"]
+mod pages;
+#[path = "api/passwords.rs"]
+mod passwords;
+#[path = "api/profile_policy.rs"]
+mod profile_policy;
 #[path = "api/protocol.rs"]
 mod protocol;
 #[path = "api/registration.rs"]
 mod registration;
+#[path = "api/reports.rs"]
+mod reports;
 #[path = "api/rooms.rs"]
 mod rooms;
 #[path = "api/support.rs"]

@@ -48,6 +48,8 @@ pub(crate) fn options() -> Options {
         sync_timeout_max_ms: 60_000,
         public_base_url: Some("https://hs.test".to_owned()),
         support: None,
+        rtc_transports: Vec::new(),
+        profile_policy: client_api::ProfilePolicy::Everybody,
         default_room_version: "12".to_owned(),
         delayed_events: true,
         delayed_events_stable: true,
@@ -63,12 +65,17 @@ impl Site {
     }
 
     pub(crate) fn of(parts: Parts) -> Self {
+        Self::with(parts, options())
+    }
+
+    /// A server that is configured otherwise.
+    pub(crate) fn with(parts: Parts, options: Options) -> Self {
         let api = Api {
             users: parts.users.clone(),
             rooms: parts.rooms.clone(),
             reads: parts.reads.clone(),
             delayed: parts.delayed.clone(),
-            options: Arc::new(options()),
+            options: Arc::new(options),
         };
         Self { router: client_api::router(api), parts }
     }
@@ -89,6 +96,13 @@ impl Site {
         let bytes = body.collect().await.expect("a body").to_bytes();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// A new administrator.
+    pub(crate) async fn admin(&self, name: &str) -> User<'_> {
+        let admin = self.user(name).await;
+        self.parts.users.administer(admin.nid().await, users::Administration::Admin(true)).await.expect("promoted");
+        admin
     }
 
     /// A new user.
@@ -113,6 +127,12 @@ impl<'a> User<'a> {
     pub(crate) fn from(site: &'a Site, answer: &Value) -> Self {
         let text = |key: &str| answer[key].as_str().expect(key).to_owned();
         Self { site, id: text("user_id"), device: text("device_id"), token: text("access_token") }
+    }
+
+    /// The user's number.
+    pub(crate) async fn nid(&self) -> primitives::UserNid {
+        let id = ruma::OwnedUserId::try_from(self.id.as_str()).expect("a user id");
+        self.site.parts.users.nid(&id).await.expect("readable").expect("an account")
     }
 
     /// The same user on another device.
