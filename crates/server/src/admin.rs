@@ -2,6 +2,7 @@
 //! request in JSON, each answered by a line; an answer that takes long is preceded by lines that say how far it is.
 
 pub mod delayed;
+pub mod reports;
 
 use std::{
     future::Future,
@@ -44,6 +45,11 @@ pub enum Request {
         /// What.
         ask: delayed::Ask,
     },
+    /// Something about what users have reported.
+    Reports {
+        /// What.
+        ask: reports::Ask,
+    },
 }
 
 /// An account to make.
@@ -85,6 +91,11 @@ pub enum Answer {
     Progress {
         /// How far.
         told: delayed::Told,
+    },
+    /// What was asked about reports.
+    Reports {
+        /// The answer.
+        told: reports::Told,
     },
     /// It was not done.
     Failed {
@@ -257,6 +268,7 @@ mod tests {
                         }
                         Answer::Delayed { told: told(3) }
                     }
+                    Request::Reports { .. } => Answer::Reports { told: reports::Told::Deleted },
                 }
             },
             stop.clone(),
@@ -271,6 +283,10 @@ mod tests {
         let answer = ask(&data, &request, |told| heard.push(told.clone())).await.expect("answered");
         let told = |count| delayed::Told::Cancelled { count };
         assert_eq!((heard, answer), ((0..3).map(told).collect(), Some(Answer::Delayed { told: told(3) })));
+
+        let request = Request::Reports { ask: reports::Ask::Delete { id: 7 } };
+        let answer = ask(&data, &request, |_| ()).await.expect("answered");
+        assert_eq!(answer, Some(Answer::Reports { told: reports::Told::Deleted }));
 
         let mut raw = UnixStream::connect(socket_path(&data)).await.expect("connected");
         raw.write_all(b"{\"command\":\"dance\"}\n").await.expect("written");

@@ -3,6 +3,7 @@
 mod check_store;
 mod delayed;
 mod output;
+mod reports;
 mod user;
 
 use std::{
@@ -43,6 +44,9 @@ enum Command {
     /// Shows and ends delayed events: through the server if it runs, otherwise in its store.
     #[command(subcommand)]
     Delayed(delayed::Delayed),
+    /// Shows and deletes what users have reported: through the server if it runs, otherwise in its store.
+    #[command(subcommand)]
+    Reports(reports::Reports),
 }
 
 #[derive(Debug, Args)]
@@ -108,6 +112,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             output::line(&format!("created {user_id}"));
             Ok(())
         }
+        Command::Reports(reports) => runtime()?.block_on(reports.run(load)),
     }
 }
 

@@ -8,6 +8,7 @@ mod delayed_events;
 mod error;
 mod limits;
 mod sections;
+mod services;
 mod source;
 mod units;
 
@@ -24,6 +25,7 @@ pub use self::{
         Contact, Durability, Federation, Listener, Log, LogFormat, Registration, RegistrationMode, Storage, Support,
         Tls,
     },
+    services::{Profiles, Rtc, Turn},
     units::{ByteSize, Span},
 };
 
@@ -65,6 +67,15 @@ pub struct Config {
     /// What `/.well-known/matrix/support` says.
     #[serde(default)]
     pub support: Support,
+    /// The TURN service for calls between two.
+    #[serde(default)]
+    pub turn: Turn,
+    /// The services for calls of many.
+    #[serde(default)]
+    pub rtc: Rtc,
+    /// Who may look up whom.
+    #[serde(default)]
+    pub profiles: Profiles,
     /// Sizes, depths, time-outs, rates and counts.
     #[serde(default)]
     pub limits: Limits,

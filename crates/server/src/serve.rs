@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use crate::{
-    admin::{self, AdminSocket, Answer, Request},
+    admin::{self, AdminSocket, Answer, Request, reports::ReportDesk},
     config::Config,
     listeners::Listeners,
     lock::DirectoryLock,
@@ -59,8 +59,9 @@ pub async fn serve(
     }
     listeners.serve(&router(&stack, metrics, &clock));
     stack.start(&tasks, &stop);
-    let (accounts, delayed) = (stack.accounts().clone(), stack.delayed().clone());
-    let administer = move |request, progress| administer(accounts.clone(), delayed.clone(), request, progress);
+    let (accounts, delayed, reports) = (stack.accounts().clone(), stack.delayed().clone(), stack.report_desk());
+    let administer =
+        move |request, progress| administer(accounts.clone(), delayed.clone(), reports.clone(), request, progress);
     tasks.spawn(socket.serve(administer, stop.clone()));
     greet(config, &listeners, stack.accounts(), say).await?;
     notify(&NotifyState::Ready);
@@ -109,16 +110,22 @@ async fn greet(config: &Config, listeners: &Listeners, accounts: &Accounts, say:
 async fn administer(
     accounts: Accounts,
     delayed: DelayedEvents,
+    reports: ReportDesk,
     request: Request,
     progress: mpsc::Sender<Answer>,
 ) -> Answer {
+    let failed = |error: anyhow::Error| Answer::Failed { error: format!("{error:#}") };
     match request {
         Request::Ping => Answer::Pong,
         Request::CreateUser(new) => match accounts.create_user(new).await {
             Ok(user_id) => Answer::UserCreated { user_id: user_id.into() },
-            Err(error) => Answer::Failed { error: format!("{error:#}") },
+            Err(error) => failed(error),
         },
         Request::Delayed { ask } => admin::delayed::administer(&delayed, ask, progress, true).await,
+        Request::Reports { ask } => match reports.answer(&ask).await {
+            Ok(told) => Answer::Reports { told },
+            Err(error) => failed(error),
+        },
     }
 }
 

@@ -16,7 +16,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 use users::{Authority, NewAccount, Users};
 
-use crate::{admin::CreateUser, config::Config, signing_key};
+use crate::{
+    admin::{CreateUser, reports::ReportDesk},
+    config::Config,
+    signing_key,
+};
 
 /// The store and the accounts in it: enough for the commands that work while no server runs.
 #[derive(Clone, Debug)]
@@ -103,6 +107,11 @@ impl Stack {
     /// The delayed events.
     pub fn delayed(&self) -> &DelayedEvents {
         &self.api.delayed
+    }
+
+    /// Where reports are read and deleted.
+    pub fn report_desk(&self) -> ReportDesk {
+        ReportDesk::new(self.accounts.users.clone(), self.api.reads.clone())
     }
 
     /// What the listeners serve.

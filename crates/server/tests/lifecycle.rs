@@ -256,6 +256,47 @@ fn users_are_made_with_and_without_a_running_server() {
 }
 
 #[test]
+fn reports_are_read_and_deleted_with_and_without_a_running_server() {
+    let directory = directory();
+    let more = "[registration]\nmode = \"open\"\n[limits]\npassword_hash_memory_kib = 8\npassword_hash_passes = 1\n";
+    let config = write_config(&directory, "", more);
+    let reports = |arguments: &[&str]| {
+        let output = sundial(&[&["reports"], arguments, &["--config", config.to_str().expect("text")]].concat());
+        (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let server = Server::start(&config);
+    let post = |path: &str, token: &str, body: &Value| {
+        let body = body.to_string();
+        let head = format!("POST /_matrix/client/v3/{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
+        let head = format!("{head}authorization: Bearer {token}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let answer = server.exchange(head.as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let body = answer.split_once("\r\n\r\n").expect("a body").1;
+        serde_json::from_str::<Value>(body).expect("JSON")
+    };
+    let wish = json!({ "auth": { "type": "m.login.dummy" }, "username": "alice", "password": "correct horse" });
+    let session = post("register", "", &wish);
+    let token = session["access_token"].as_str().expect("a token");
+    assert_eq!(reports(&["list"]), (true, "no reports\n".to_owned()));
+    post("rooms/!r:hs.test/report", token, &json!({ "reason": "noise" }));
+    post("users/@eve:hs.test/report", token, &json!({ "reason": "more noise" }));
+    let (done, listed) = reports(&["list"]);
+    assert!(done && listed.contains("@alice:hs.test reports room !r:hs.test\n    noise\n"), "{listed}");
+    let numbers: Vec<_> = listed.lines().filter(|line| !line.starts_with(' ')).collect();
+    let numbers: Vec<_> = numbers.iter().map(|line| line.split(' ').next().expect("a number")).collect();
+    let (_, second) = reports(&["list", "--after", numbers[0], "--limit", "1"]);
+    assert!(second.contains("reports user @eve:hs.test") && !second.contains("!r:hs.test"), "{second}");
+    assert_eq!(reports(&["delete", numbers[0]]), (true, "deleted\n".to_owned()));
+    let (done, error) = reports(&["show", numbers[0]]);
+    assert!(!done && error.contains("there is no report"), "{error}");
+    assert_eq!(server.terminate().code(), Some(0));
+    let (done, shown) = reports(&["show", numbers[1]]);
+    assert!(done && shown.contains("@eve:hs.test") && shown.contains("more noise"), "{shown}");
+    assert_eq!(reports(&["delete", numbers[1]]), (true, "deleted\n".to_owned()));
+    assert_eq!(reports(&["list"]), (true, "no reports\n".to_owned()));
+}
+
+#[test]
 fn the_store_is_checked_while_no_server_runs() {
     let directory = directory();
     let config = write_config(&directory, "", "");

@@ -23,6 +23,8 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
     check_names(config)?;
     check_listeners(config)?;
     check_support(config)?;
+    check_turn(config)?;
+    check_transports(config)?;
     if config.registration.shared_secret.as_ref().is_some_and(String::is_empty) {
         return Err(problem("registration.shared_secret", "must not be empty; leave it out to switch it off"));
     }
@@ -97,6 +99,43 @@ fn check_support(config: &Config) -> Result<(), Problem> {
     Ok(())
 }
 
+fn check_turn(config: &Config) -> Result<(), Problem> {
+    let turn = &config.turn;
+    for (index, uri) in turn.uris.iter().enumerate() {
+        if !["turn:", "turns:", "stun:", "stuns:"].iter().any(|scheme| uri.starts_with(scheme)) {
+            return Err(problem(format!("turn.uris.{index}"), "must start with turn: or turns:"));
+        }
+    }
+    let secrets = [("shared_secret", &turn.shared_secret), ("username", &turn.username), ("password", &turn.password)];
+    for (name, value) in secrets {
+        if value.as_ref().is_some_and(String::is_empty) {
+            return Err(problem(format!("turn.{name}"), "must not be empty; leave it out if there is none"));
+        }
+    }
+    let fixed = turn.username.is_some() && turn.password.is_some();
+    if !turn.uris.is_empty() && turn.shared_secret.is_none() && !fixed {
+        return Err(problem("turn", "needs a shared_secret, or a username and a password"));
+    }
+    if !(60..=30 * 86_400).contains(&turn.user_lifetime.0.as_secs()) {
+        return Err(problem("turn.user_lifetime", "must be from 1m to 30d"));
+    }
+    Ok(())
+}
+
+fn check_transports(config: &Config) -> Result<(), Problem> {
+    for (index, transport) in config.rtc.transports.iter().enumerate() {
+        let named = transport.get("type").and_then(serde_json::Value::as_str).is_some_and(|kind| !kind.is_empty());
+        if !named {
+            return Err(problem(format!("rtc.transports.{index}"), "needs a type, such as \"livekit\""));
+        }
+        if let Some(url) = transport.get("livekit_service_url") {
+            let url = url.as_str().ok_or_else(|| "must be a string".to_owned()).and_then(check_url);
+            url.map_err(|reason| problem(format!("rtc.transports.{index}.livekit_service_url"), reason))?;
+        }
+    }
+    Ok(())
+}
+
 fn check_rates(config: &Config) -> Result<(), Problem> {
     let (limits, delayed) = (&config.limits, &config.delayed_events);
     let rates = [
@@ -116,6 +155,12 @@ fn check_rates(config: &Config) -> Result<(), Problem> {
             limits.registrations_per_address_per_second,
             limits.registrations_per_address_burst,
         ),
+        ("limits.reports_per_user", limits.reports_per_user_per_second, limits.reports_per_user_burst),
+        (
+            "limits.openid_tokens_per_user",
+            limits.openid_tokens_per_user_per_second,
+            limits.openid_tokens_per_user_burst,
+        ),
         ("delayed_events.schedules_per_user", delayed.schedules_per_user_per_second, delayed.schedules_per_user_burst),
         ("delayed_events.restarts_per_id", delayed.restarts_per_id_per_second, delayed.restarts_per_id_burst),
         ("delayed_events.restarts_per_user", delayed.restarts_per_user_per_second, delayed.restarts_per_user_burst),
@@ -132,7 +177,7 @@ fn check_rates(config: &Config) -> Result<(), Problem> {
 }
 
 fn check_limits(limits: &Limits) -> Result<(), Problem> {
-    let ranges: [(&str, u64, u64, u64); 17] = [
+    let ranges: [(&str, u64, u64, u64); 18] = [
         ("pdu_max_bytes", limits.pdu_max_bytes.into(), 1_024, 65_536),
         ("transaction_max_pdus", limits.transaction_max_pdus.into(), 1, 50),
         ("transaction_max_edus", limits.transaction_max_edus.into(), 1, 100),
@@ -149,6 +194,7 @@ fn check_limits(limits: &Limits) -> Result<(), Problem> {
         ("body_timeout_seconds", limits.body_timeout_seconds, 1, 3_600),
         ("idle_timeout_seconds", limits.idle_timeout_seconds, 1, 3_600),
         ("password_hash_memory_kib", limits.password_hash_memory_kib.into(), 8, 4 << 20),
+        ("report_reason_max_bytes", limits.report_reason_max_bytes.into(), 0, 64 << 10),
         ("image_decoders_concurrent", limits.image_decoders_concurrent.into(), 1, 1_000),
     ];
     for (name, value, least, most) in ranges {

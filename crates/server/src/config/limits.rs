@@ -86,6 +86,18 @@ pub struct Limits {
     pub registrations_per_address_per_second: f64,
     /// Such registrations at once.
     pub registrations_per_address_burst: u32,
+    /// Reports made by a user.
+    pub reports_per_user_per_second: f64,
+    /// Such reports at once.
+    pub reports_per_user_burst: u32,
+    /// Reports of one user that wait for an administrator.
+    pub reports_waiting_per_user: u32,
+    /// Longest reason of a report.
+    pub report_reason_max_bytes: u32,
+    /// OpenID tokens asked for by a user.
+    pub openid_tokens_per_user_per_second: f64,
+    /// Such tokens at once.
+    pub openid_tokens_per_user_burst: u32,
     /// Memory of one Argon2id hash, in KiB. Higher is safer and slower.
     pub password_hash_memory_kib: u32,
     /// Passes over that memory.
@@ -169,6 +181,12 @@ impl Default for Limits {
             login_failures_per_account_burst: 3,
             registrations_per_address_per_second: 0.17,
             registrations_per_address_burst: 3,
+            reports_per_user_per_second: 0.1,
+            reports_per_user_burst: 10,
+            reports_waiting_per_user: 1_000,
+            report_reason_max_bytes: 4_000,
+            openid_tokens_per_user_per_second: 0.5,
+            openid_tokens_per_user_burst: 20,
             password_hash_memory_kib: 19 << 10,
             password_hash_passes: 2,
             password_hash_concurrent: 2,

@@ -58,6 +58,10 @@ fn a_bad_value_is_named_with_its_line_and_reason() {
         ),
         ("[storage]\nmemory_budget = 1", "line 4: `storage.memory_budget`: must be at least 16MiB"),
         ("[[support.contacts]]\nrole = \"m.role.admin\"", "line 3: `support.contacts.0`: needs"),
+        ("[turn]\nuris = [\"http://t\"]", "line 4: `turn.uris.0`: must start with turn: or turns:"),
+        ("[turn]\nuris = [\"turn:t\"]\nusername = \"u\"", "line 3: `turn`: needs a shared_secret"),
+        ("[turn]\nuser_lifetime = \"1s\"", "line 4: `turn.user_lifetime`: must be from 1m to 30d"),
+        ("[rtc]\ntransports = [{ url = \"x\" }]", "line 4: `rtc.transports.0`: needs a type"),
         ("= 3", "line 3: "),
     ] {
         let error = read(text).expect_err(text);

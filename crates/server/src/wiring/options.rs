@@ -48,6 +48,11 @@ pub fn users(config: &Config) -> users::Options {
             display_name_max_bytes: limits.display_name_max_bytes as usize,
             avatar_url_max_bytes: limits.avatar_url_max_bytes as usize,
         },
+        report_sizes: users::ReportSizes {
+            reason_max_bytes: limits.report_reason_max_bytes as usize,
+            waiting_max_per_user: limits.reports_waiting_per_user,
+        },
+        turn: turn(config),
         password_hash: users::PasswordHashCost {
             memory_kib: limits.password_hash_memory_kib,
             iterations: limits.password_hash_passes,
@@ -56,6 +61,20 @@ pub fn users(config: &Config) -> users::Options {
         },
         ..users::Options::new(config.server_name.clone())
     }
+}
+
+/// The TURN service. None without URIs.
+fn turn(config: &Config) -> Option<users::Turn> {
+    let turn = &config.turn;
+    let access = match (&turn.shared_secret, &turn.username, &turn.password) {
+        (Some(secret), ..) => users::TurnAccess::SharedSecret(secret.clone()),
+        (None, Some(username), Some(password)) => {
+            users::TurnAccess::Fixed { username: username.clone(), password: password.clone() }
+        }
+        _ => return None,
+    };
+    let (lifetime, allow_guests) = (turn.user_lifetime.0, turn.allow_guests);
+    (!turn.uris.is_empty()).then(|| users::Turn { uris: turn.uris.clone(), access, lifetime, allow_guests })
 }
 
 fn rates(config: &Config) -> users::Limits {
@@ -77,6 +96,11 @@ fn rates(config: &Config) -> users::Limits {
         local_joins_per_user: Rate::new(limits.local_joins_per_user_per_second, limits.local_joins_per_user_burst),
         remote_joins_per_user: Rate::new(limits.remote_joins_per_user_per_second, limits.remote_joins_per_user_burst),
         joins_per_room: Rate::new(limits.joins_per_room_per_second, limits.joins_per_room_burst),
+        reports_per_user: Rate::new(limits.reports_per_user_per_second, limits.reports_per_user_burst),
+        openid_tokens_per_user: Rate::new(
+            limits.openid_tokens_per_user_per_second,
+            limits.openid_tokens_per_user_burst,
+        ),
     }
 }
 
@@ -119,12 +143,25 @@ pub fn client_api(config: &Config) -> client_api::Options {
         sync_timeout_max_ms: SYNC_TIMEOUT_MAX_MS,
         public_base_url: config.public_base_url.as_ref().map(|url| url.trim_end_matches('/').to_owned()),
         support: support_document(config),
+        rtc_transports: config.rtc.transports.iter().cloned().map(Value::Object).collect(),
+        profile_policy: profile_policy(config),
         default_room_version: config.default_room_version.clone(),
         delayed_events: delayed.enabled && delayed.max_scheduled_per_user > 0,
         delayed_events_stable: delayed.stable,
         delayed_events_tokenless: delayed.tokenless_unstable,
         delayed_events_max_delay_ms: u64::try_from(delayed.max_delay.0.as_millis()).unwrap_or(u64::MAX),
         delayed_events_max_scheduled: delayed.max_scheduled_per_user.into(),
+    }
+}
+
+/// Whom profiles are shown to.
+fn profile_policy(config: &Config) -> client_api::ProfilePolicy {
+    if config.profiles.limit_profile_requests_to_users_who_share_rooms {
+        client_api::ProfilePolicy::SharedRooms
+    } else if config.profiles.require_auth_for_profile_requests {
+        client_api::ProfilePolicy::LoggedIn
+    } else {
+        client_api::ProfilePolicy::Everybody
     }
 }
 
@@ -164,6 +201,26 @@ mod tests {
         let document =
             support_document(&config("[support]\npage = \"https://hs.test/help\"")).expect("a page").to_string();
         assert_eq!(document, r#"{"support_page":"https://hs.test/help"}"#);
+    }
+
+    #[test]
+    fn a_turn_service_needs_uris_and_one_way_in() {
+        assert_eq!(turn(&config("")), None);
+        assert_eq!(turn(&config("[turn]\nshared_secret = \"s\"")), None, "without uris there is none");
+        let secret = turn(&config("[turn]\nuris = [\"turn:t\"]\nshared_secret = \"s\"")).expect("a service");
+        assert_eq!(secret.access, users::TurnAccess::SharedSecret("s".to_owned()));
+        let fixed =
+            turn(&config("[turn]\nuris = [\"turn:t\"]\nusername = \"u\"\npassword = \"p\"")).expect("a service");
+        assert_eq!(fixed.access, users::TurnAccess::Fixed { username: "u".to_owned(), password: "p".to_owned() });
+    }
+
+    #[test]
+    fn the_stricter_rule_for_profiles_counts() {
+        use client_api::ProfilePolicy::{Everybody, LoggedIn, SharedRooms};
+        let policy = |more: &str| profile_policy(&config(&format!("[profiles]\n{more}")));
+        assert_eq!(policy(""), Everybody);
+        assert_eq!(policy("require_auth_for_profile_requests = true"), LoggedIn);
+        assert_eq!(policy("limit_profile_requests_to_users_who_share_rooms = true"), SharedRooms);
     }
 
     #[test]
