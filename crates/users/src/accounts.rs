@@ -38,14 +38,21 @@ pub struct Account {
     pub has_password: bool,
     /// What the account may do: the strictest that applies.
     pub status: Status,
-    /// An administrator has locked it.
-    pub is_locked: bool,
-    /// An administrator has suspended it.
-    pub is_suspended: bool,
+    /// What administrators have done to it.
+    pub restrictions: Restrictions,
     /// The user asked for what they wrote to be hidden from those who have not seen it.
     pub erased: bool,
     /// A label that the registration over the shared secret may give.
     pub user_type: Option<String>,
+}
+
+/// What administrators have done to an account. Both at once is possible: the lock counts then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restrictions {
+    /// It is locked.
+    pub locked: bool,
+    /// It is suspended.
+    pub suspended: bool,
 }
 
 /// What an account may do.
@@ -174,8 +181,7 @@ impl Accounts {
             created: row.created,
             has_password: row.password_hash.is_some(),
             status: status(&row),
-            is_locked: row.locked,
-            is_suspended: row.suspended,
+            restrictions: Restrictions { locked: row.locked, suspended: row.suspended },
             erased: row.life == Life::Erased,
             user_type: row.user_type,
         }))

@@ -30,7 +30,7 @@ pub mod uia;
 mod users;
 pub mod wakeups;
 
-pub use accounts::{Account, Status};
+pub use accounts::{Account, Restrictions, Status};
 pub use devices::{Device, NewSession, Session};
 pub use error::StoreError;
 pub use limits::{KeyedLimit, Limit, LimitExceeded, Limits, Rate, RateLimits};

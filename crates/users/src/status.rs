@@ -228,7 +228,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        LoginError, NewSession, RegisterError, Status,
+        LoginError, NewSession, RegisterError, Restrictions, Status,
         testing::{World, account, device, token},
     };
 
@@ -281,7 +281,8 @@ mod tests {
         lock(&root_asks, "@bob:hs1").await.expect("locked");
         world.users.moderate(&root_asks, &bob.user_id, Administration::Suspended(true)).await.expect("suspended");
         let account = world.users.looked_after(&root_asks, &bob.user_id).await.expect("looked at");
-        assert!(account.is_locked && account.is_suspended && account.status == Status::Locked);
+        assert_eq!(account.restrictions, Restrictions { locked: true, suspended: true });
+        assert_eq!(account.status, Status::Locked);
         assert!(world.users.authenticate(&token(&bob)).await.is_err());
         world.users.deactivate(bob.user_nid, false, &Batch::new()).await.expect("deactivated");
         assert!(matches!(lock(&root_asks, "@bob:hs1").await, Err(UnknownUser)));

@@ -24,7 +24,7 @@ pub(super) async fn is_locked(
     Args(user): Args<String>,
 ) -> ApiResult<Json<Value>> {
     let account = api.users.looked_after(&who, &target(&who, &user)?).await?;
-    Ok(Json(json!({ "locked": account.is_locked })))
+    Ok(Json(json!({ "locked": account.restrictions.locked })))
 }
 
 pub(super) async fn is_suspended(
@@ -33,7 +33,7 @@ pub(super) async fn is_suspended(
     Args(user): Args<String>,
 ) -> ApiResult<Json<Value>> {
     let account = api.users.looked_after(&who, &target(&who, &user)?).await?;
-    Ok(Json(json!({ "suspended": account.is_suspended })))
+    Ok(Json(json!({ "suspended": account.restrictions.suspended })))
 }
 
 #[derive(Debug, Deserialize)]
