@@ -94,7 +94,7 @@ pub struct Limits {
     pub reports_waiting_per_user: u32,
     /// Longest reason of a report.
     pub report_reason_max_bytes: u32,
-    /// OpenID tokens asked for by a user.
+    /// `OpenID` tokens asked for by a user.
     pub openid_tokens_per_user_per_second: f64,
     /// Such tokens at once.
     pub openid_tokens_per_user_burst: u32,
