@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use ::rooms::{AliasError, CreateError, ForgetError, RoomError, SendError, read::ReadRoomError, tokens::BadToken};
+use ::rooms::{
+    AliasError, CreateError, ForgetError, ReceiptError, RoomError, SendError, read::ReadRoomError, tokens::BadToken,
+};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 use users::{
-    AuthError, LimitExceeded, LoginError, ModerationError, OpenIdError, PasswordChangeError, ProfileError,
-    RegisterError, ReportError, StoreError,
+    AccountDataError, AuthError, LimitExceeded, LoginError, ModerationError, OpenIdError, PasswordChangeError,
+    ProfileError, RegisterError, ReportError, StoreError,
     devices::DeviceError,
     filters::FilterError,
     passwords::PasswordError,
@@ -204,6 +206,18 @@ impl From<ProfileError> for ApiError {
     }
 }
 
+impl From<AccountDataError> for ApiError {
+    fn from(error: AccountDataError) -> Self {
+        match error {
+            AccountDataError::Managed(_) => Self::new(StatusCode::METHOD_NOT_ALLOWED, "M_BAD_JSON", error.to_string()),
+            AccountDataError::BadType => Self::invalid_param(error.to_string()),
+            AccountDataError::TooLarge(_) => Self::too_large(error.to_string()),
+            AccountDataError::TooMany(_) => Self::bad("M_RESOURCE_LIMIT_EXCEEDED", error.to_string()),
+            AccountDataError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<FilterError> for ApiError {
     fn from(error: FilterError) -> Self {
         match error {
@@ -286,6 +300,18 @@ impl From<ReadRoomError> for ApiError {
             ReadRoomError::Forbidden => Self::forbidden("You are not in this room"),
             ReadRoomError::BadToken(error) => error.into(),
             ReadRoomError::Storage(error) => Self::internal(error),
+        }
+    }
+}
+
+impl From<ReceiptError> for ApiError {
+    fn from(error: ReceiptError) -> Self {
+        match error {
+            ReceiptError::NotInRoom => Self::forbidden("You are not in this room"),
+            ReceiptError::UnknownEvent => Self::not_found("No such event"),
+            ReceiptError::OtherThread => Self::invalid_param(error.to_string()),
+            ReceiptError::Unavailable => Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", error.to_string()),
+            ReceiptError::Storage(error) => Self::internal(error),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! One endpoint, or one resource's methods, a file. [`error`] is the only place where domain errors become `errcode`s.
 
 mod account;
+mod account_data;
 mod admin;
 mod delayed_events;
 mod devices;
@@ -20,6 +21,7 @@ mod rooms;
 mod routes;
 mod rtc;
 mod sync;
+mod tags;
 mod voip;
 
 use std::sync::Arc;
@@ -104,6 +106,8 @@ fn routes() -> routes::Routes {
     rtc::routes(&mut routes);
     voip::routes(&mut routes);
     pages::routes(&mut routes);
+    account_data::routes(&mut routes);
+    tags::routes(&mut routes);
     routes
 }
 

@@ -25,7 +25,8 @@ pub(crate) fn routes(routes: &mut Routes) {
     }
 }
 
-fn user_id(text: &str) -> ApiResult<OwnedUserId> {
+/// A user id out of a path.
+pub(crate) fn user_id(text: &str) -> ApiResult<OwnedUserId> {
     OwnedUserId::try_from(text).map_err(|_| ApiError::invalid_param("Not a user id"))
 }
 

@@ -14,6 +14,8 @@ mod knock;
 mod leave;
 mod members;
 mod messages;
+mod read_markers;
+mod receipt;
 mod redact;
 pub(crate) mod send;
 mod state;
@@ -59,6 +61,8 @@ pub(crate) fn routes(routes: &mut Routes) {
     routes.add(Method::GET, &room("event/{event}"), event::event);
     routes.add(Method::GET, &room("context/{event}"), context::context);
     routes.add(Method::GET, &room("messages"), messages::messages);
+    routes.add(Method::POST, &room("receipt/{type}/{event}"), receipt::receipt);
+    routes.add(Method::POST, &room("read_markers"), read_markers::read_markers);
     routes.add(Method::GET, &room("members"), members::members);
     routes.add(Method::GET, &room("joined_members"), members::joined);
     routes.add(Method::GET, &format!("{V3}/directory/room/{{alias}}"), alias::look_up);

@@ -1,5 +1,7 @@
 //! The client API as a client sees it, on a server in memory.
 
+#[path = "api/account_data.rs"]
+mod account_data;
 #[path = "api/accounts.rs"]
 mod accounts;
 #[path = "api/aliases.rs"]
@@ -38,6 +40,8 @@ mod passwords;
 mod profile_policy;
 #[path = "api/protocol.rs"]
 mod protocol;
+#[path = "api/receipts.rs"]
+mod receipts;
 #[path = "api/registration.rs"]
 mod registration;
 #[path = "api/reports.rs"]

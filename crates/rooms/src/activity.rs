@@ -14,7 +14,7 @@ use primitives::{RoomNid, StreamPosition};
 
 #[derive(Debug, Default)]
 struct Entry {
-    /// The position of the newest row of the room's log that is known; 0: none is known.
+    /// The position of the newest row of the room's log and that of its receipts that is known; 0: none is known.
     last: AtomicU64,
     /// How many commits are under way.
     writing: AtomicU32,
@@ -55,19 +55,19 @@ pub struct Writing {
 }
 
 impl RoomActivity {
-    /// Announces a commit that appends to a room's log. Call it before [`storage::Storage::commit`], whoever appends.
+    /// Announces a commit that appends to a room's log or that of its receipts. Call it before [`storage::Storage::commit`], whoever appends.
     pub fn writing(self: &Arc<Self>, room: RoomNid) -> Writing {
         self.entry(room, |entry| entry.writing.fetch_add(1, Ordering::SeqCst));
         Writing { activity: Arc::clone(self), room }
     }
 
-    /// Remembers that a view at any position showed `last` as the position of the newest row of a room's log.
+    /// Remembers that a view at any position showed `last` as the position of the newest row of a room's logs.
     pub fn learn(&self, room: RoomNid, last: StreamPosition) {
         // A room without a row is remembered by the lowest position, which no commit has.
         self.entry(room, |entry| entry.last.fetch_max(last.0.max(1), Ordering::SeqCst));
     }
 
-    /// For each of the rooms, in their order, whether its log has rows after `since`. Take the view first, ask afterwards.
+    /// For each of the rooms, in their order, whether its logs have rows after `since`. Take the view first, ask afterwards.
     pub fn since(&self, rooms: &[RoomNid], since: StreamPosition) -> Vec<Activity> {
         let entries = self.rooms.read();
         rooms

@@ -239,6 +239,13 @@ impl RoomEventFilter {
         !self.needs_relations() || related.iter().any(wanted)
     }
 
+    /// Whether what is no event of a room but told with it is wanted: typing notifications, receipts, account data. They have no sender.
+    pub fn selects_ephemeral(&self, room: &RoomId, event_type: &str) -> bool {
+        self.senders.is_none()
+            && self.selects_room(room)
+            && selects_type(self.types.as_deref(), &self.not_types, event_type)
+    }
+
     /// Whether every event is wanted: nothing needs to be looked at.
     pub fn selects_everything(&self) -> bool {
         self.types.is_none()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use primitives::RoomNid;
+use primitives::{RoomNid, StreamPosition};
 use ruma::RoomId;
 use storage::ReadError;
 use tokio::sync::oneshot;
@@ -12,6 +12,7 @@ use crate::{
     RoomVersion,
     context::{Context, read_error},
     current::Current,
+    local_members,
     memory::RoomInfo,
     outgoing::{Outgoing, SendError, Sent, SlotUnchanged},
     registry::Rooms,
@@ -76,6 +77,15 @@ impl Room {
         let Some(state) = Current::read(self.context(), &self.info).await? else { return Ok(true) };
         let event = state.stored(&slot.event_type, &slot.state_key).await?;
         Ok(event.is_none_or(|event| slot.allows(event.position, event.pdu.sender())))
+    }
+
+    /// Wakes the requests of all who are in the room: there is something for them at this position.
+    pub(crate) async fn wake_members(&self, position: StreamPosition) -> Result<(), ReadError> {
+        let wakeups = self.context().users.wakeups();
+        for user in local_members::joined(&self.context().storage.view(), self.nid()).await? {
+            wakeups.wake(user, position);
+        }
+        Ok(())
     }
 
     pub(crate) fn context(&self) -> &Arc<Context> {

@@ -3,7 +3,9 @@
 //! One core says what changed for a user between two positions (`changes.rs`); the parts of the response are made from that, a room at a
 //! time, from one view. Incremental timelines follow the order of arrival, initial ones the topological order.
 
+mod account_data;
 mod changes;
+mod ephemeral;
 mod invited;
 mod memory;
 mod response;
@@ -105,12 +107,10 @@ impl Reads {
     ) -> Result<SyncResponse, ReadError> {
         let changes = self.changes(view, reader, request).await?;
         let mut response = SyncResponse::new(self.token_of(view));
-        let asked = Asked { reader, request, acknowledged };
+        let asked = Asked { reader, request, acknowledged, changes: &changes };
+        response.account_data = self.account_data(view, &changes.data, &asked).await?;
         self.add_members(view, &changes, &asked, &mut response.rooms).await;
         self.add_invited(view, &changes, &asked, &mut response.rooms).await;
-        if request.since.is_none() {
-            self.add_push_rules(reader, request, &mut response);
-        }
         Ok(response)
     }
 
@@ -147,15 +147,6 @@ impl Reads {
     ) -> Result<Option<RoomView<'a>>, ReadError> {
         let room = RoomView::by_number(view, &self.0.caches, nid).await?;
         Ok(room.filter(|room| asked.request.filter.room.selects(&room.room_id)))
-    }
-
-    /// Clients don't start without push rules.
-    fn add_push_rules(&self, reader: &Reader, request: &SyncRequest, response: &mut SyncResponse) {
-        if request.filter.account_data.selects("m.push_rules", None) {
-            let content = serde_json::json!({ "global": self.0.users.push_rules(&reader.user_id) });
-            let event = serde_json::json!({ "type": "m.push_rules", "content": content });
-            response.account_data.events.extend(serde_json::value::to_raw_value(&event));
-        }
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! A table is declared once, here or in one of the modules below, and its bytes are golden-tested. Numbers of tables are never reused.
 
+pub mod account_data;
 pub mod delayed;
 pub(crate) mod families;
 #[cfg(test)]
 mod golden;
 pub mod jobs;
 pub mod meta;
+pub mod receipts;
 pub mod rooms;
 pub mod services;
 #[cfg(test)]
@@ -49,7 +51,9 @@ pub(crate) use tables;
 pub(crate) const MODULES: &[&[TableInfo]] = &[
     meta::TABLES,
     rooms::TABLES,
+    receipts::TABLES,
     users::TABLES,
+    account_data::TABLES,
     delayed::TABLES,
     jobs::TABLES,
     services::TABLES,

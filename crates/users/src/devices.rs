@@ -10,11 +10,13 @@ use storage::{
 };
 
 use crate::{
+    account_data::AccountData,
     error::{MAX_ATTEMPTS, Outcome, StoreError, outcome},
     ground::Ground,
     sightings::{Sighting, Sightings},
     tokens::{IssuedTokens, Tokens, access_tokens, revoke},
     transactions::Transactions,
+    wakeups::Wakeups,
 };
 
 /// The longest device id, in bytes.
@@ -81,6 +83,7 @@ pub struct Devices {
     tokens: Arc<Tokens>,
     sightings: Arc<Sightings>,
     transactions: Transactions,
+    wakeups: Wakeups,
 }
 
 impl Devices {
@@ -89,8 +92,9 @@ impl Devices {
         tokens: Arc<Tokens>,
         sightings: Arc<Sightings>,
         transactions: Transactions,
+        wakeups: Wakeups,
     ) -> Self {
-        Self { ground, tokens, sightings, transactions }
+        Self { ground, tokens, sightings, transactions, wakeups }
     }
 
     /// All devices of a user, by device id.
@@ -146,10 +150,12 @@ impl Devices {
         for _ in 0..MAX_ATTEMPTS {
             let view = self.ground.storage.view();
             let (mut batch, mut ended, mut deleted) = (Batch::new(), Vec::new(), Vec::new());
+            let mut data_written = 0;
             for device in devices {
                 let row = view.get::<tables::Devices>(&(user, Text::new(device.as_str()))).await?;
                 if let Some(row) = row.filter(|_| !deleted.contains(device)) {
                     self.delete_in(&mut batch, user, device, &row);
+                    AccountData::delete_of_device(&view, &mut batch, user, device, &mut data_written).await?;
                     ended.extend(access_tokens(&row));
                     deleted.push(device.clone());
                 }
@@ -157,7 +163,8 @@ impl Devices {
             if deleted.is_empty() {
                 return Ok(deleted);
             }
-            if let Outcome::Done(_) = outcome(self.ground.storage.commit(batch).await)? {
+            if let Outcome::Done(position) = outcome(self.ground.storage.commit(batch).await)? {
+                self.wakeups.wake(user, position);
                 self.tokens.forget(&ended);
                 for device in &deleted {
                     self.sightings.forget(user, device);

@@ -1,7 +1,8 @@
-//! Users: accounts, devices, tokens, profiles, filters, transaction ids, reports, rates and wake-ups.
+//! Users: accounts, devices, tokens, profiles, account data, filters, transaction ids, reports, rates and wake-ups.
 //!
 //! [`Users`] is the crate's whole front. Each concern is a file with its own error; none of them knows HTTP or rooms.
 
+pub mod account_data;
 pub mod accounts;
 pub mod devices;
 pub mod error;
@@ -30,13 +31,14 @@ pub mod uia;
 mod users;
 pub mod wakeups;
 
+pub use account_data::{AccountData, AccountDataError, DataKey};
 pub use accounts::{Account, Restrictions, Status};
 pub use devices::{Device, NewSession, Session};
 pub use error::StoreError;
 pub use limits::{KeyedLimit, Limit, LimitExceeded, Limits, Rate, RateLimits};
 pub use login::{Identifier, LoggedIn, Login, LoginError};
 pub use openid::OpenIdError;
-pub use options::{Options, PasswordHashCost, ProfileSizes, RegistrationMode, ReportSizes};
+pub use options::{AccountDataSizes, Options, PasswordHashCost, ProfileSizes, RegistrationMode, ReportSizes};
 pub use profiles::{Profile, ProfileError};
 pub use register::{Authority, NewAccount, RegisterError, Registered};
 pub use reports::{Report, ReportError, ReportSubject};

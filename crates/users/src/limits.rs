@@ -55,6 +55,8 @@ pub struct Limits {
     pub reports_per_user: Rate,
     /// `OpenID` tokens that a user asks for.
     pub openid_tokens_per_user: Rate,
+    /// Receipts, typing notifications and presence that a user sends.
+    pub updates_per_user: Rate,
 }
 
 impl Default for Limits {
@@ -71,6 +73,7 @@ impl Default for Limits {
             joins_per_room: Rate::new(1.0, 10),
             reports_per_user: Rate::new(0.1, 10),
             openid_tokens_per_user: Rate::new(0.5, 20),
+            updates_per_user: Rate::new(10.0, 100),
         }
     }
 }
@@ -106,6 +109,8 @@ pub enum Limit<'a> {
     Reports(UserNid),
     /// A user asks for an `OpenID` token.
     OpenIdTokens(UserNid),
+    /// A user sends a receipt, a typing notification or their presence.
+    Updates(UserNid),
 }
 
 impl Limit<'_> {
@@ -122,6 +127,7 @@ impl Limit<'_> {
             Self::JoinsOfRoom(_) => "joins_of_room",
             Self::Reports(_) => "reports",
             Self::OpenIdTokens(_) => "openid_tokens",
+            Self::Updates(_) => "updates",
         }
     }
 }
@@ -207,6 +213,7 @@ pub struct RateLimits {
     joins_of_room: KeyedLimit,
     reports: KeyedLimit,
     openid_tokens: KeyedLimit,
+    updates: KeyedLimit,
     /// Until when (monotonic) an account takes no password, because too many were wrong.
     blocked: Cache<String, Duration>,
 }
@@ -229,6 +236,7 @@ impl RateLimits {
             joins_of_room: keyed(limits.joins_per_room),
             reports: keyed(limits.reports_per_user),
             openid_tokens: keyed(limits.openid_tokens_per_user),
+            updates: keyed(limits.updates_per_user),
             blocked: Cache::new(MAX_BLOCKED),
         }
     }
@@ -249,6 +257,7 @@ impl RateLimits {
             Limit::JoinsOfRoom(room) => self.joins_of_room.check(room.as_bytes()),
             Limit::Reports(user) => self.reports.check(&user.0.to_be_bytes()),
             Limit::OpenIdTokens(user) => self.openid_tokens.check(&user.0.to_be_bytes()),
+            Limit::Updates(user) => self.updates.check(&user.0.to_be_bytes()),
         };
         if checked.is_err() {
             metrics::counter!("sundial_limit_exceeded_total", "limit" => limit.name()).increment(1);
@@ -279,7 +288,7 @@ impl RateLimits {
             &self.registration,
             &self.registration_token,
         ];
-        let rooms = [&self.messages, &self.joins_local, &self.joins_remote, &self.joins_of_room];
+        let rooms = [&self.messages, &self.joins_local, &self.joins_remote, &self.joins_of_room, &self.updates];
         let rest = [&self.reports, &self.openid_tokens];
         doors.into_iter().chain(rooms).chain(rest).for_each(KeyedLimit::clean);
     }

@@ -67,6 +67,22 @@ impl Default for ReportSizes {
     }
 }
 
+/// Sizes of account data. Never switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccountDataSizes {
+    /// The largest content of one type, in bytes of JSON.
+    pub max_bytes: usize,
+    /// The most types that a user may have in one room, and outside rooms: 16,384 or fewer, so that one batch can change them all. What has been
+    /// deleted counts until its place is needed.
+    pub max_types: usize,
+}
+
+impl Default for AccountDataSizes {
+    fn default() -> Self {
+        Self { max_bytes: 65_536, max_types: 1_000 }
+    }
+}
+
 /// Everything that the configuration decides about accounts.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -88,6 +104,8 @@ pub struct Options {
     pub profile_sizes: ProfileSizes,
     /// Sizes and counts of reports.
     pub report_sizes: ReportSizes,
+    /// Sizes of account data.
+    pub account_data_sizes: AccountDataSizes,
     /// What a password hash costs.
     pub password_hash: PasswordHashCost,
     /// The TURN service that clients may use, if there is one.
@@ -107,6 +125,7 @@ impl Options {
             limits: Limits::default(),
             profile_sizes: ProfileSizes::default(),
             report_sizes: ReportSizes::default(),
+            account_data_sizes: AccountDataSizes::default(),
             password_hash: PasswordHashCost::default(),
             turn: None,
         }

@@ -10,6 +10,7 @@ use storage::{
 };
 
 use crate::{
+    account_data::AccountData,
     accounts::{Account, Accounts, Status},
     devices::Devices,
     error::{MAX_ATTEMPTS, StoreError},
@@ -177,7 +178,7 @@ impl AccountChanges {
         }
     }
 
-    /// Deactivates an account for ever. The rider is written in the batch that does it; sessions, filters and, if the user is to be erased, the
+    /// Deactivates an account for ever. The rider is written in the batch that does it; sessions, filters, account data and, if the user is to be erased, the
     /// profile go after it. Doing it again does what was left undone. Answers which devices there were.
     pub(crate) async fn deactivate(
         &self,
@@ -189,6 +190,7 @@ impl AccountChanges {
         let devices = self.devices.delete_all(user, None).await?;
         let mut batch = Batch::new();
         Filters::delete_in(&mut batch, user);
+        AccountData::delete_in(&mut batch, user);
         if erase {
             batch.delete::<tables::Profiles>(&(user,));
         }

@@ -8,6 +8,7 @@ use storage::{Batch, Storage};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    account_data::AccountData,
     accounts::{Account, Accounts},
     devices::Devices,
     error::StoreError,
@@ -49,6 +50,7 @@ pub enum OpenError {
 
 #[derive(Debug)]
 struct Parts {
+    account_data: AccountData,
     ground: Ground,
     accounts: Arc<Accounts>,
     changes: AccountChanges,
@@ -91,7 +93,10 @@ impl Users {
         let tokens = Arc::new(Tokens::new(ground.clone(), accounts.clone(), lifetimes));
         let sightings = Arc::new(Sightings::new(ground.clone()));
         let transactions = Transactions::new(ground.clone());
-        let devices = Devices::new(ground.clone(), tokens.clone(), sightings.clone(), transactions.clone());
+        let wakeups = Wakeups::default();
+        let account_data = AccountData::new(ground.storage.clone(), wakeups.clone(), options.account_data_sizes);
+        let devices =
+            Devices::new(ground.clone(), tokens.clone(), sightings.clone(), transactions.clone(), wakeups.clone());
         let devices = Arc::new(devices);
         let registration_tokens = Arc::new(RegistrationTokens::new(ground.clone(), options.registration));
         registration_tokens.prepare_first_start().await?;
@@ -126,7 +131,8 @@ impl Users {
             openid: OpenIdTokens::new(ground.clone(), accounts.clone(), limits.clone()),
             reports: Reports::new(ground.clone(), accounts.clone(), limits.clone(), options.report_sizes),
             turn: options.turn,
-            wakeups: Wakeups::default(),
+            account_data,
+            wakeups,
             ground,
             accounts,
             devices,
@@ -312,6 +318,11 @@ impl Users {
     pub fn turn(&self, requester: &Requester) -> Option<(&Turn, TurnCredentials)> {
         let turn = self.0.turn.as_ref().filter(|turn| turn.allow_guests || !requester.is_guest)?;
         Some((turn, turn.credentials(&requester.user_id, self.0.ground.clock.now())))
+    }
+
+    /// Account data.
+    pub fn account_data(&self) -> &AccountData {
+        &self.0.account_data
     }
 
     /// Stored filters.

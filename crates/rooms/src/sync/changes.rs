@@ -1,6 +1,6 @@
 //! The core of every kind of sync: what changed for a user between two positions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use primitives::{Rix, RoomNid, StreamPosition};
 use storage::{
@@ -12,6 +12,7 @@ use super::SyncRequest;
 use crate::{
     activity::Activity,
     read::{Reader, Reads},
+    receipts,
 };
 
 /// Rows that one page of a scan reads: few enough to be read where the request is.
@@ -28,6 +29,23 @@ pub(super) struct UserChanges {
     pub(super) asked: Vec<(RoomNid, Rix)>,
     /// The same, and their ends, for rooms that no local user is in.
     pub(super) out_of_band: Vec<(RoomNid, OutOfBandRow)>,
+    /// Account data that changed.
+    pub(super) data: DataChanges,
+}
+
+/// Account data that changed, by room (`None`: of none) and type.
+#[derive(Debug)]
+pub(super) enum DataChanges {
+    /// All that there is may be new to the client.
+    All,
+    /// These types.
+    Types(BTreeMap<Option<RoomNid>, BTreeSet<String>>),
+}
+
+impl Default for DataChanges {
+    fn default() -> Self {
+        Self::Types(BTreeMap::new())
+    }
 }
 
 /// A room that the user has left.
@@ -60,8 +78,9 @@ impl Reads {
         request: &SyncRequest,
     ) -> Result<UserChanges, ReadError> {
         let Some(since) = request.since else { return initial(view, reader, request.filter.room.include_leave).await };
+        let (stories, types) = stories(view, reader, since.position).await?;
+        let has_data = |room: &RoomNid| types.contains_key(&Some(*room));
         let mut changes = UserChanges::default();
-        let stories = stories(view, reader, since.position).await?;
         for (room, story) in &stories {
             changes.add(*room, story);
             // Once the room is known here, its own events tell what became of the invite.
@@ -79,6 +98,7 @@ impl Reads {
             if request.filter.room.include_leave {
                 changes.add_all_left(view, reader).await?;
             }
+            changes.data = DataChanges::All;
             return Ok(changes);
         }
         let activity = self.0.activity.since(&rooms, since.position);
@@ -88,25 +108,29 @@ impl Reads {
                 Activity::Changed => true,
                 Activity::Unknown => self.last_position(view, *room).await? > since.position,
             };
-            if changed {
+            if changed || has_data(room) {
                 changes.joined.push((*room, newly(room)));
             }
         }
+        changes.data = DataChanges::Types(types);
         Ok(changes)
     }
 
-    /// The position of the newest row of a room's log; remembered for the next one who asks.
+    /// The position of the newest row of a room's logs, of events and of receipts; remembered for the next one who asks.
     async fn last_position(&self, view: &View, room: RoomNid) -> Result<StreamPosition, ReadError> {
         let page = view.scan::<RoomLog>(&KeyRange::prefix(&(room,)), 1, Direction::Backward).await?;
         let last = page.rows.first().map_or(StreamPosition::ZERO, |((_, position, _), _)| *position);
+        let last = last.max(receipts::last_position(view, room).await?);
         self.0.activity.learn(room, last);
         Ok(last)
     }
 }
 
-/// What a user's log says of each room since a position.
-async fn stories(view: &View, reader: &Reader, since: StreamPosition) -> Result<BTreeMap<RoomNid, Story>, ReadError> {
-    let mut stories = BTreeMap::<RoomNid, Story>::new();
+/// What a user's log says since a position: of each room, and of account data, by room and type.
+type Log = (BTreeMap<RoomNid, Story>, BTreeMap<Option<RoomNid>, BTreeSet<String>>);
+
+async fn stories(view: &View, reader: &Reader, since: StreamPosition) -> Result<Log, ReadError> {
+    let (mut stories, mut types) = Log::default();
     let range = KeyRange::between(&(reader.user_nid, since.next()), &(reader.user_nid, view.position().next()));
     let mut rest = Some(range);
     while let Some(range) = rest {
@@ -123,12 +147,15 @@ async fn stories(view: &View, reader: &Reader, since: StreamPosition) -> Result<
                     stories.entry(room).or_insert_with(|| new(None)).out_of_band = true;
                 }
                 // Other devices of a user who leaves and forgets at once have to know of the leave.
-                UserLogEntry::Forget { .. } | UserLogEntry::AccountData { .. } | UserLogEntry::Device { .. } => {}
+                UserLogEntry::Forget { .. } | UserLogEntry::Device { .. } => {}
+                UserLogEntry::AccountData { room, data_type } => {
+                    types.entry(room).or_default().insert(data_type);
+                }
             }
         }
         rest = page.rest;
     }
-    Ok(stories)
+    Ok((stories, types))
 }
 
 impl UserChanges {
@@ -157,7 +184,7 @@ impl UserChanges {
 
 /// Everything that a user is to know of.
 async fn initial(view: &View, reader: &Reader, include_leave: bool) -> Result<UserChanges, ReadError> {
-    let mut changes = UserChanges::default();
+    let mut changes = UserChanges { data: DataChanges::All, ..UserChanges::default() };
     let mut rest = Some(KeyRange::prefix(&(reader.user_nid,)));
     while let Some(range) = rest {
         let page = view.scan::<Memberships>(&range, PAGE, Direction::Forward).await?;

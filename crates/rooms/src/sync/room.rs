@@ -5,7 +5,7 @@ use storage::ReadError;
 
 use super::{
     StateAfter, SyncRequest,
-    changes::Left,
+    changes::{Left, UserChanges},
     response::{Events, JoinedRoom, StatePart, SyncTimeline},
     state_part::{Extent, StateNeed},
     timeline::{Span, Window, arrived, newest},
@@ -23,6 +23,8 @@ pub(super) struct Asked<'a> {
     pub(super) request: &'a SyncRequest,
     /// What was sent up to here has arrived at the client.
     pub(super) acknowledged: StreamPosition,
+    /// What changed for them.
+    pub(super) changes: &'a UserChanges,
 }
 
 /// How the user stands to the room.
@@ -77,7 +79,14 @@ impl Reads {
         let newly = matches!(member, Member::Joined { newly: true });
         let since = request.since.map(|since| since.position.min(end.position));
         let window = self.window(&mut shower, asked, since.filter(|_| !newly), end).await?;
-        if since.is_some() && !newly && !request.full_state && !window.moved {
+        let whole = since.is_none() || newly || request.full_state;
+        let account_data = self.room_account_data(room, asked, whole).await?;
+        let ephemeral = match member {
+            Member::Joined { .. } => self.ephemeral(room, asked, since.is_none() || newly).await?,
+            Member::Left(_) => Events::default(),
+        };
+        let quiet = !whole && account_data.is_empty() && ephemeral.is_empty();
+        if quiet && !window.moved {
             return Ok(None);
         }
         let window = Window { limited: window.limited || (newly && self.existed(room, since).await?), ..window };
@@ -96,13 +105,7 @@ impl Reads {
             // Banned after having left, say: that is all the user is told of what came after.
             state.events.push(left.rix);
         }
-        if window.events.is_empty()
-            && !window.limited
-            && state.is_empty()
-            && since.is_some()
-            && !request.full_state
-            && !newly
-        {
+        if quiet && window.events.is_empty() && !window.limited && state.is_empty() {
             return Ok(None);
         }
         Ok(Some(JoinedRoom {
@@ -113,8 +116,8 @@ impl Reads {
                 prev_batch: page_token(room, window.prev),
                 events: show(&mut shower, &window.events).await?,
             },
-            ephemeral: Events::default(),
-            account_data: Events::default(),
+            ephemeral,
+            account_data,
             unread_notifications: None,
             unread_thread_notifications: std::collections::BTreeMap::new(),
         }))

@@ -143,6 +143,7 @@ fn check_rates(config: &Config) -> Result<(), Problem> {
         ("limits.local_joins_per_user", limits.local_joins_per_user_per_second, limits.local_joins_per_user_burst),
         ("limits.joins_per_room", limits.joins_per_room_per_second, limits.joins_per_room_burst),
         ("limits.messages_per_user", limits.messages_per_user_per_second, limits.messages_per_user_burst),
+        ("limits.updates_per_user", limits.updates_per_user_per_second, limits.updates_per_user_burst),
         ("limits.logins_per_address", limits.logins_per_address_per_second, limits.logins_per_address_burst),
         ("limits.logins_per_account", limits.logins_per_account_per_second, limits.logins_per_account_burst),
         (
@@ -177,7 +178,7 @@ fn check_rates(config: &Config) -> Result<(), Problem> {
 }
 
 fn check_limits(limits: &Limits) -> Result<(), Problem> {
-    let ranges: [(&str, u64, u64, u64); 18] = [
+    let ranges: [(&str, u64, u64, u64); 20] = [
         ("pdu_max_bytes", limits.pdu_max_bytes.into(), 1_024, 65_536),
         ("transaction_max_pdus", limits.transaction_max_pdus.into(), 1, 50),
         ("transaction_max_edus", limits.transaction_max_edus.into(), 1, 100),
@@ -195,6 +196,8 @@ fn check_limits(limits: &Limits) -> Result<(), Problem> {
         ("idle_timeout_seconds", limits.idle_timeout_seconds, 1, 3_600),
         ("password_hash_memory_kib", limits.password_hash_memory_kib.into(), 8, 4 << 20),
         ("report_reason_max_bytes", limits.report_reason_max_bytes.into(), 0, 64 << 10),
+        ("account_data_max_bytes", limits.account_data_max_bytes.into(), 1_024, 1 << 20),
+        ("account_data_max_types", limits.account_data_max_types.into(), 10, 16_384),
         ("image_decoders_concurrent", limits.image_decoders_concurrent.into(), 1, 1_000),
     ];
     for (name, value, least, most) in ranges {

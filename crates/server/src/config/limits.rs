@@ -70,6 +70,10 @@ pub struct Limits {
     pub messages_per_user_per_second: f64,
     /// Events sent by a user at once.
     pub messages_per_user_burst: u32,
+    /// Receipts, typing notifications and presence sent by a user.
+    pub updates_per_user_per_second: f64,
+    /// The same at once.
+    pub updates_per_user_burst: u32,
     /// Logins from one address.
     pub logins_per_address_per_second: f64,
     /// Such logins at once.
@@ -108,6 +112,10 @@ pub struct Limits {
     pub display_name_max_bytes: u32,
     /// Longest avatar URL.
     pub avatar_url_max_bytes: u32,
+    /// Largest content of one type of account data, in bytes of JSON.
+    pub account_data_max_bytes: u32,
+    /// Types of account data of a user in one room, and outside rooms.
+    pub account_data_max_types: u32,
     /// Largest to-device message.
     pub to_device_message_max_bytes: u32,
     /// To-device messages waiting for one device.
@@ -173,6 +181,8 @@ impl Default for Limits {
             joins_per_room_burst: 10,
             messages_per_user_per_second: 5.0,
             messages_per_user_burst: 50,
+            updates_per_user_per_second: 10.0,
+            updates_per_user_burst: 100,
             logins_per_address_per_second: 0.003,
             logins_per_address_burst: 5,
             logins_per_account_per_second: 0.003,
@@ -192,6 +202,8 @@ impl Default for Limits {
             password_hash_concurrent: 2,
             display_name_max_bytes: 256,
             avatar_url_max_bytes: 1_000,
+            account_data_max_bytes: 64 << 10,
+            account_data_max_types: 1_000,
             to_device_message_max_bytes: 64 << 10,
             to_device_queue_max_messages: 10_000,
             to_device_queue_max_days: 30,

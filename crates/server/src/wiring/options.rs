@@ -53,6 +53,10 @@ pub fn users(config: &Config) -> users::Options {
             waiting_max_per_user: limits.reports_waiting_per_user,
         },
         turn: turn(config),
+        account_data_sizes: users::AccountDataSizes {
+            max_bytes: limits.account_data_max_bytes as usize,
+            max_types: limits.account_data_max_types as usize,
+        },
         password_hash: users::PasswordHashCost {
             memory_kib: limits.password_hash_memory_kib,
             iterations: limits.password_hash_passes,
@@ -101,6 +105,7 @@ fn rates(config: &Config) -> users::Limits {
             limits.openid_tokens_per_user_per_second,
             limits.openid_tokens_per_user_burst,
         ),
+        updates_per_user: Rate::new(limits.updates_per_user_per_second, limits.updates_per_user_burst),
     }
 }
 
