@@ -47,6 +47,16 @@ macro_rules! tables {
 }
 pub(crate) use tables;
 
+/// Says that values are encoded in their first version.
+macro_rules! version_one {
+    ($($name:ty),* $(,)?) => {$(
+        impl crate::table::Versioned for $name {
+            const VERSION: u8 = 1;
+        }
+    )*};
+}
+pub(crate) use version_one;
+
 /// All tables, by module.
 pub(crate) const MODULES: &[&[TableInfo]] = &[
     meta::TABLES,

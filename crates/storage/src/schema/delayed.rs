@@ -6,9 +6,9 @@
 use primitives::{StreamPosition, UnixMillis, UserNid};
 use serde::{Deserialize, Serialize};
 
-use crate::{Positioned, table::Versioned};
+use crate::{Positioned};
 
-use super::tables;
+use super::{tables, version_one};
 
 tables! {
     /// What was scheduled, by hash of the delay id. Never rewritten; kept until retention ends.
@@ -215,33 +215,12 @@ pub struct TokenRow {
     pub action: TimerAction,
 }
 
-macro_rules! version_one {
-    ($($name:ty),*) => {$(
-        impl Versioned for $name {
-            const VERSION: u8 = 1;
-        }
-    )*};
-}
 version_one!(DelayedRow, TimerRow, OutcomeRow, HashRow, GroupRow, TokenRow);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Key, Table, Value};
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().flat_map(|b| [b >> 4, b & 15]).filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
-    }
-
-    /// The bytes of a row, and that they read back as the row.
-    fn bytes<T: Table>(key: &T::Key, value: &T::Value) -> String
-    where
-        T::Value: PartialEq + std::fmt::Debug,
-    {
-        let encoded = value.encode().0;
-        assert_eq!(&T::Value::decode(&encoded).expect("own bytes read back"), value);
-        format!("{} = {}", hex(key.to_bytes().as_slice()), hex(&encoded))
-    }
+    use crate::schema::golden::golden;
 
     #[test]
     fn a_timer_is_small_and_golden() {
@@ -254,7 +233,7 @@ mod tests {
             group: None,
         };
         let row = Positioned { position: StreamPosition(9), value: timer };
-        insta::assert_snapshot!(bytes::<DelayedTimers>(&([0xAB; 16],), &row), @"abababababababababababababababab = 00000000000000090107b42400030180d095ffbc31882700");
+        insta::assert_snapshot!(golden::<DelayedTimers>(&([0xAB; 16],), &row), @"delayed_timer abababababababababababababababab = 00000000000000090107b42400030180d095ffbc31882700");
     }
 
     #[test]
@@ -282,25 +261,25 @@ mod tests {
             |outcome| OutcomeRow { user: UserNid(7), at: UnixMillis(5), outcome, running_since: UnixMillis(6) };
         let failure = Failure { kind: FailureKind::LimitExceeded, message: "m".to_owned() };
         let rows = [
-            bytes::<Delayed>(&([1; 16],), &Positioned { position: StreamPosition(9), value: event }),
-            bytes::<DelayedOutcomes>(&([1; 16],), &outcome(Outcome::Sent { event_id: "$e".to_owned(), early: true })),
-            bytes::<DelayedOutcomes>(&([1; 16],), &outcome(Outcome::Cancelled(CancelReason::Operator))),
-            bytes::<DelayedOutcomes>(&([1; 16],), &outcome(Outcome::Failed(failure))),
-            bytes::<Finalised>(&(UserNid(7), UnixMillis(5), order(StreamPosition(9), 2)), &HashRow([1; 16])),
-            bytes::<DelayedGroups>(
+            golden::<Delayed>(&([1; 16],), &Positioned { position: StreamPosition(9), value: event }),
+            golden::<DelayedOutcomes>(&([1; 16],), &outcome(Outcome::Sent { event_id: "$e".to_owned(), early: true })),
+            golden::<DelayedOutcomes>(&([1; 16],), &outcome(Outcome::Cancelled(CancelReason::Operator))),
+            golden::<DelayedOutcomes>(&([1; 16],), &outcome(Outcome::Failed(failure))),
+            golden::<Finalised>(&(UserNid(7), UnixMillis(5), order(StreamPosition(9), 2)), &HashRow([1; 16])),
+            golden::<DelayedGroups>(
                 &([2; 16],),
                 &GroupRow { user: UserNid(7), open: true, changes: 1, members: vec![[1; 16]] },
             ),
-            bytes::<DelayedTokens>(&([3; 16],), &TokenRow { event: [1; 16], action: TimerAction::Cancel }),
+            golden::<DelayedTokens>(&([3; 16],), &TokenRow { event: [1; 16], action: TimerAction::Cancel }),
         ];
         insta::assert_snapshot!(rows.join("\n"), @r"
-        01010101010101010101010101010101 = 00000000000000090102696407010144022172036d2e740100027b7d000102010174010301040201016701016e0102016b
-        01010101010101010101010101010101 = 010705000224650106
-        01010101010101010101010101010101 = 010705010506
-        01010101010101010101010101010101 = 0107050201016d06
-        0000000700000000000000050000000000000902 = 0101010101010101010101010101010101
-        02020202020202020202020202020202 = 010701010101010101010101010101010101010101
-        03030303030303030303030303030303 = 010101010101010101010101010101010101
+        delayed 01010101010101010101010101010101 = 00000000000000090102696407010144022172036d2e740100027b7d000102010174010301040201016701016e0102016b
+        delayed_outcome 01010101010101010101010101010101 = 010705000224650106
+        delayed_outcome 01010101010101010101010101010101 = 010705010506
+        delayed_outcome 01010101010101010101010101010101 = 0107050201016d06
+        finalised 0000000700000000000000050000000000000902 = 0101010101010101010101010101010101
+        delayed_group 02020202020202020202020202020202 = 010701010101010101010101010101010101010101
+        delayed_token 03030303030303030303030303030303 = 010101010101010101010101010101010101
         ");
     }
 }

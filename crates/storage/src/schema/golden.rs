@@ -27,18 +27,40 @@ impl Golden {
     where
         T::Value: PartialEq + std::fmt::Debug,
     {
-        let (key_bytes, key_stamp) = key.to_bytes().into_parts();
-        let (value_bytes, value_stamp) = value.encode();
-        assert_eq!((key_stamp, value_stamp), (None, None), "golden rows have their positions");
-        let read = T::Key::from_bytes(&key_bytes).expect("own key reads back");
-        assert_eq!(read.to_bytes().as_slice(), key_bytes);
-        assert_eq!(T::Value::decode(&value_bytes).expect("own value reads back"), value);
+        let (key_bytes, value_bytes) = bytes::<T>(&key, &value);
         let large = if T::LARGE { " large" } else { "" };
         writeln!(self.text, "{} {}{large}: {} = {}", T::ID.0, T::NAME, show(&key_bytes), show(&value_bytes))
             .expect("text grows");
         self.tables.push(T::ID.0);
         self
     }
+}
+
+/// A row's bytes, and proof that they read back.
+fn bytes<T: Table>(key: &T::Key, value: &T::Value) -> (Vec<u8>, Vec<u8>)
+where
+    T::Value: PartialEq + std::fmt::Debug,
+{
+    let (key_bytes, key_stamp) = key.to_bytes().into_parts();
+    let (value_bytes, value_stamp) = value.encode();
+    assert_eq!((key_stamp, value_stamp), (None, None), "golden rows have their positions");
+    let read = T::Key::from_bytes(&key_bytes).expect("own key reads back");
+    assert_eq!(read.to_bytes().as_slice(), key_bytes);
+    assert_eq!(&T::Value::decode(&value_bytes).expect("own value reads back"), value);
+    (key_bytes, value_bytes)
+}
+
+/// A row as one line, all in hexadecimal, checked to read back: for tables whose golden rows stand beside them.
+pub(super) fn golden<T: Table>(key: &T::Key, value: &T::Value) -> String
+where
+    T::Value: PartialEq + std::fmt::Debug,
+{
+    let (key, value) = bytes::<T>(key, value);
+    format!("{} {} = {}", T::NAME, hex(&key), hex(&value))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().flat_map(|b| [b >> 4, b & 15]).filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 /// Bytes in hexadecimal, but runs of three and more printable characters as text.
@@ -51,7 +73,7 @@ fn show(bytes: &[u8]) -> String {
     for run in bytes.chunk_by(|a, b| readable(a) == readable(b)) {
         let piece = match std::str::from_utf8(run) {
             Ok(text) if readable(&run[0]) && run.len() > 2 => format!("'{text}'"),
-            _ => run.iter().flat_map(|b| [b >> 4, b & 15]).filter_map(|d| char::from_digit(d.into(), 16)).collect(),
+            _ => hex(run),
         };
         let separator = if out.is_empty() || !(out.ends_with('\'') || piece.starts_with('\'')) { "" } else { " " };
         out = out + separator + &piece;

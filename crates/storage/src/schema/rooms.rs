@@ -3,9 +3,9 @@
 use primitives::{NodeId, Rank, Rix, RoomNid, Slot, StreamPosition, UserNid};
 use serde::{Deserialize, Serialize};
 
-use crate::{Positioned, Raw, Text, table::Versioned};
+use crate::{Positioned, Raw, Text};
 
-use super::tables;
+use super::{tables, version_one};
 
 tables! {
     /// A room's name and version.
@@ -342,13 +342,6 @@ pub struct RelationRow {
     pub target: String,
 }
 
-macro_rules! version_one {
-    ($($name:ty),*) => {$(
-        impl Versioned for $name {
-            const VERSION: u8 = 1;
-        }
-    )*};
-}
 version_one!(
     RoomRow,
     RoomNid,

@@ -3,9 +3,9 @@
 use primitives::{UnixMillis, UserNid};
 use serde::{Deserialize, Serialize};
 
-use crate::{Raw, Text, table::Versioned};
+use crate::{Raw, Text};
 
-use super::tables;
+use super::{tables, version_one};
 
 tables! {
     /// The accounts of this server's users.
@@ -158,13 +158,6 @@ pub struct TransactionRow {
     pub result: String,
 }
 
-macro_rules! version_one {
-    ($($name:ty),*) => {$(
-        impl Versioned for $name {
-            const VERSION: u8 = 1;
-        }
-    )*};
-}
 version_one!(
     UserNid,
     AccountRow,
@@ -180,28 +173,7 @@ version_one!(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Key, Table, Value};
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes
-            .iter()
-            .flat_map(|byte| [byte >> 4, byte & 15])
-            .filter_map(|digit| char::from_digit(digit.into(), 16))
-            .collect()
-    }
-
-    /// A row's bytes, and proof that they are read as what was written.
-    fn golden<T: Table>(key: &T::Key, value: &T::Value) -> String
-    where
-        T::Key: PartialEq + std::fmt::Debug,
-        T::Value: PartialEq + std::fmt::Debug,
-    {
-        let (key_bytes, _) = key.to_bytes().into_parts();
-        let (bytes, _) = value.encode();
-        assert_eq!(T::Key::from_bytes(&key_bytes).as_ref(), Some(key));
-        assert_eq!(T::Value::decode(&bytes).as_ref(), Ok(value));
-        format!("{} {} = {}", T::NAME, hex(&key_bytes), hex(&bytes))
-    }
+    use crate::schema::golden::golden;
 
     const USER: UserNid = UserNid(7);
     const TIME: UnixMillis = UnixMillis(1_700_000_000_000);
