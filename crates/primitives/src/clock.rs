@@ -4,10 +4,11 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use parking_lot::Mutex;
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -36,9 +37,10 @@ pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub trait Clock: Send + Sync + 'static {
     /// The wall clock. May step in either direction.
     fn now(&self) -> UnixMillis;
-    /// Time since some fixed moment. Never steps back; goes on at the same rate whatever the wall clock does.
+    /// Time since some fixed moment. Never steps back; goes on at the same rate whatever the wall clock does, and while the machine is
+    /// suspended.
     fn monotonic(&self) -> Duration;
-    /// Waits until the monotonic clock has advanced by `span`.
+    /// Waits until the monotonic clock has advanced by `span`; after a suspension of the machine up to a minute longer.
     fn sleep(&self, span: Duration) -> Sleep;
 }
 
@@ -48,14 +50,34 @@ pub type SharedClock = Arc<dyn Clock>;
 /// The machine's own clock.
 #[derive(Debug)]
 pub struct SystemClock {
-    started: Instant,
+    started: Duration,
+}
+
+/// The longest that a sleep goes without looking at the clock: timers stand still while the machine is suspended, the clock does not. Who has
+/// to notice sooner sleeps for less at a time.
+const LONGEST_DOZE: Duration = Duration::from_mins(1);
+
+/// Time since the machine was started, suspension included.
+fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Waits until a clock shows a time, looking at it now and then.
+async fn sleep_until(until: Duration, clock: impl Fn() -> Duration, doze: Duration) {
+    loop {
+        let left = until.saturating_sub(clock());
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.min(doze)).await;
+    }
 }
 
 impl SystemClock {
     /// A handle to the machine's clock; its monotonic time counts from now.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     pub fn new() -> Self {
-        Self { started: Instant::now() }
+        Self { started: since_boot() }
     }
 
     /// The same, ready to be shared.
@@ -78,11 +100,11 @@ impl Clock for SystemClock {
     }
 
     fn monotonic(&self) -> Duration {
-        self.started.elapsed()
+        since_boot().saturating_sub(self.started)
     }
 
     fn sleep(&self, span: Duration) -> Sleep {
-        Box::pin(tokio::time::sleep(span))
+        Box::pin(sleep_until(since_boot().saturating_add(span), since_boot, LONGEST_DOZE))
     }
 }
 
@@ -145,6 +167,27 @@ mod tests {
         clock.advance(Duration::from_millis(50));
         sleep.await;
         assert_eq!(clock.now(), UnixMillis(10_000_049));
+    }
+
+    #[tokio::test]
+    async fn a_sleep_ends_soon_after_a_suspension_that_was_longer() {
+        const HOUR: Duration = Duration::from_hours(1);
+        let suspended = Mutex::new(Duration::ZERO);
+        let clock = || since_boot() + *suspended.lock();
+        let mut sleep = Box::pin(sleep_until(clock() + HOUR, clock, Duration::from_millis(5)));
+        let nap = tokio::time::timeout(Duration::from_millis(50), &mut sleep).await;
+        assert!(nap.is_err(), "an hour has not passed");
+        *suspended.lock() = HOUR;
+        tokio::time::timeout(Duration::from_mins(1), sleep).await.expect("the machine slept the rest");
+    }
+
+    #[tokio::test]
+    async fn the_machines_clock_counts_from_its_making_and_sleeps_no_less_than_asked() {
+        let before = since_boot();
+        let clock = SystemClock::new();
+        clock.sleep(Duration::from_millis(5)).await;
+        let shown = clock.monotonic();
+        assert!(shown >= Duration::from_millis(5) && shown <= since_boot().saturating_sub(before));
     }
 
     #[test]

@@ -105,6 +105,19 @@ async fn case_26_steps_of_the_wall_clock_neither_hurry_nor_hold_up_a_delay() {
 }
 
 #[tokio::test]
+async fn time_in_which_the_machine_was_suspended_counts() {
+    const HOUR: u64 = 3_600_000;
+    let lab = Lab::new().await;
+    lab.schedule(Lab::event(1), HOUR).await;
+    lab.schedule(Lab::event(3), 3 * HOUR).await;
+    // As the system's clock does it: both go on, and nobody is woken meanwhile.
+    lab.pass(2 * HOUR).await;
+    assert_eq!(lab.world.numbers(), [1]);
+    lab.pass(HOUR + 1).await;
+    assert_eq!(lab.world.numbers(), [1, 3]);
+}
+
+#[tokio::test]
 async fn case_26_what_was_loaded_is_due_by_the_wall_clock_once_that_is_right() {
     let mut lab = Lab::new().await;
     lab.schedule(Lab::event(1), 60_000).await;
