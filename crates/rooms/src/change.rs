@@ -34,6 +34,8 @@ pub(crate) struct Change {
     /// The events of this change: the store doesn't know them yet.
     pub(crate) events: BTreeMap<Rix, StoredEvent>,
     pub(crate) ids: BTreeMap<OwnedEventId, Rix>,
+    /// Stored events whose header this change writes anew.
+    pub(crate) revised: BTreeMap<Rix, StoredEvent>,
     /// Slots that this change gave out, by the hash of their key and by number.
     pub(crate) new_slots: BTreeMap<[u8; 8], SlotList>,
     pub(crate) new_slot_keys: BTreeMap<Slot, SlotKey>,
@@ -66,6 +68,7 @@ impl Change {
             batch: Batch::new(),
             events: BTreeMap::new(),
             ids: BTreeMap::new(),
+            revised: BTreeMap::new(),
             new_slots: BTreeMap::new(),
             new_slot_keys: BTreeMap::new(),
             new_missing: BTreeMap::new(),
@@ -90,7 +93,7 @@ impl Change {
 
     /// An event by its number; there must be one.
     pub(crate) async fn event(&self, rix: Rix) -> Result<StoredEvent, ReadError> {
-        match self.events.get(&rix) {
+        match self.events.get(&rix).or_else(|| self.revised.get(&rix)) {
             Some(event) => Ok(event.clone()),
             None => load::event(&self.view, self.memory.info.nid, self.memory.info.version, rix).await,
         }
@@ -98,7 +101,7 @@ impl Change {
 
     /// The header of an event by its number; there must be one.
     pub(crate) async fn header(&self, rix: Rix) -> Result<EventHeader, ReadError> {
-        if let Some(event) = self.events.get(&rix) {
+        if let Some(event) = self.events.get(&rix).or_else(|| self.revised.get(&rix)) {
             return Ok(event.header.clone());
         }
         let header = self.view.get::<schema::EventHeaders>(&(self.memory.info.nid, rix)).await?;

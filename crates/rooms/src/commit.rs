@@ -22,14 +22,18 @@ impl Change {
     pub(crate) async fn commit(mut self) -> Result<(Memory, StreamPosition), CommitError> {
         let room = self.memory.info.nid;
         let context = std::sync::Arc::clone(&self.context);
-        if !self.events.is_empty() {
+        // Events that were refused after they were built may have left slots in the batch, and nodes that nothing holds.
+        let sealed = !self.events.is_empty() || self.memory.stored.as_ref() != Some(&self.memory.head);
+        if sealed {
             self.seal();
         }
         let batch = std::mem::replace(&mut self.batch, Batch::new());
         // Announced before it is visible, so that no reader takes the room for quiet meanwhile (I10).
         let writing = context.activity.writing(room);
         let position = context.storage.commit(batch).await?;
-        self.trees.publish();
+        if sealed {
+            self.trees.publish();
+        }
         self.stamp(position);
         self.keep(position);
         if self.room_log_rows > 0 {
@@ -76,6 +80,9 @@ impl Change {
         for (rix, event) in std::mem::take(&mut self.events) {
             let header = Positioned { position, value: event.header };
             self.context.caches.keep(room, StoredEvent::fresh(rix, header, event.pdu));
+        }
+        for rix in self.revised.keys() {
+            self.context.caches.forget_event(room, *rix);
         }
     }
 

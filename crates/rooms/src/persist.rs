@@ -6,6 +6,7 @@ mod members;
 mod order;
 
 pub(crate) use index::{MAX_PENDING, relation_of};
+pub(crate) use order::{MAX_FOLLOWED, MAX_WAITING};
 
 use std::sync::Arc;
 
@@ -84,6 +85,8 @@ impl Change {
             if event.kind == EventKind::Timeline {
                 self.advance(&event, rix, root_after).await?;
             }
+        } else if event.kind == EventKind::Timeline {
+            self.follow_across(&event).await?;
         }
         Ok(rix)
     }
@@ -150,6 +153,21 @@ impl Change {
         let changed = (changed.len() <= MAX_LISTED_SLOTS).then_some(changed);
         let entry = RoomLogEntry::Event { rix, rank: event.rank, root, changed, relay: event.relay };
         self.log(&entry);
+        Ok(())
+    }
+
+    /// Moves the room's head where its extremities are fewer and no event is there to say so.
+    async fn reset_head(&mut self) -> Result<(), ReadError> {
+        let old = self.memory.head.root;
+        let roots: Vec<_> = self.memory.tips.iter().map(|tip| tip.root_after).collect();
+        let new = self.resolved(&roots).await?;
+        self.memory.head.root = new;
+        let changes = self.differences(old, new).await?;
+        if !changes.is_empty() {
+            self.remember(&changes).await?;
+            self.write_members(&changes).await?;
+            self.log(&RoomLogEntry::Reset { old, new });
+        }
         Ok(())
     }
 

@@ -55,6 +55,18 @@ impl Powers {
         Self { version, creators, levels: levels.cloned().map(RoomPowerLevelsEvent::new) }
     }
 
+    /// The creators, and the users that the power levels name.
+    pub fn named(&self) -> Vec<OwnedUserId> {
+        #[derive(serde::Deserialize)]
+        struct Content {
+            #[serde(default)]
+            users: std::collections::BTreeMap<OwnedUserId, serde::de::IgnoredAny>,
+        }
+        let content = self.levels.as_ref().and_then(|levels| levels.content_as::<Content>().ok());
+        let users = content.into_iter().flat_map(|content| content.users.into_keys());
+        self.creators.iter().cloned().chain(users).collect()
+    }
+
     /// How high a user stands.
     pub fn of(&self, user: &UserId) -> UserPowerLevel {
         let is_creator = self.creators.contains(user);

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Events that go to a worker at once.
-const AT_ONCE: usize = 50;
+pub(crate) const AT_ONCE: usize = 50;
 
 /// Where the keys of other servers come from. May ask the network.
 pub trait EventKeys: Send + Sync {

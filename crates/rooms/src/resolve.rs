@@ -37,7 +37,7 @@ use conflicts::Conflicts;
 use subgraph::Subgraph;
 use sweep::Sweep;
 
-/// The most states that are resolved at once.
+/// The most states that are resolved at once: a bit of a word for each. A room has no more forward extremities.
 pub const MAX_SETS: usize = 64;
 
 /// Where resolution finds a room's trees, slots, events and auth edges. In each answer the outer `None` says "not loaded".

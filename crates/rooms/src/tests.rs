@@ -3,6 +3,7 @@
 mod alias;
 mod crash;
 mod create;
+mod extremities;
 mod forks;
 mod members;
 mod reading;
@@ -51,6 +52,10 @@ impl Server {
 
     /// A server on a store that may have been used before.
     pub(crate) async fn on(storage: Storage, clock: Arc<ManualClock>) -> Self {
+        Self::with(storage, clock, Options::new(server_name!("x").to_owned())).await
+    }
+
+    async fn with(storage: Storage, clock: Arc<ManualClock>, rooms: Options) -> Self {
         let shared: SharedClock = clock.clone();
         let random = Random::seeded(2);
         let mut options = users::Options::new(server_name!("x").to_owned());
@@ -61,8 +66,7 @@ impl Server {
             register(&users, name).await;
         }
         let key = Arc::new(ServerKey::new("1", [7; 32]).expect("valid"));
-        let options = Options::new(server_name!("x").to_owned());
-        let rooms = Rooms::open(storage.clone(), users.clone(), shared, random, key, options);
+        let rooms = Rooms::open(storage.clone(), users.clone(), shared, random, key, rooms);
         Self { rooms, users, storage, clock }
     }
 

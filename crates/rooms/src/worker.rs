@@ -266,6 +266,7 @@ impl Worker {
     async fn try_receive(&mut self, events: Vec<Prepared>) -> Result<Vec<Received>, ReceiveError> {
         let mut change = self.change().await?.ok_or(ReceiveError::UnknownRoom)?;
         let verdicts = change.take_in(events).await?;
+        change.merge_extremities().await?;
         if !change.is_empty() {
             let (memory, _) = change.commit().await?;
             self.memory = Some(memory);

@@ -14,7 +14,8 @@ use crate::{
     change::Change,
     event_key::event_key,
     load::StoredEvent,
-    persist::Judged,
+    merge::MAX_EXTREMITIES,
+    persist::{Judged, MAX_WAITING},
     state,
 };
 
@@ -128,6 +129,11 @@ impl Change {
         }
         if !missing_prev.is_empty() {
             let Some(state) = &event.state_before else { return Ok(Err(missing_prev)) };
+            for id in &missing_prev {
+                if self.waiting_children(id).await?.len() >= MAX_WAITING {
+                    return Ok(Err(missing_prev));
+                }
+            }
             match self.given_state(state).await? {
                 Ok(root) => roots.push(root),
                 Err(missing) => return Ok(Err(missing)),
@@ -189,7 +195,19 @@ impl Change {
         {
             return Ok(Verdict::SoftFailed(format!("by the current state: {error}")));
         }
+        if self.is_one_too_many(pdu, place).await? {
+            return Ok(Verdict::SoftFailed("the room has as many forward extremities as it can have".to_owned()));
+        }
         Ok(Verdict::Accepted)
+    }
+
+    /// Whether an event would be a further extremity of a room that is full of them: those who may speak here can fork the room as often
+    /// as they like.
+    async fn is_one_too_many(&self, pdu: &Pdu, place: &Place) -> Result<bool, ReadError> {
+        let full = self.memory.tips.len() >= MAX_EXTREMITIES;
+        Ok(full
+            && !place.prev.iter().any(|prev| self.is_tip(*prev))
+            && self.accepted_children(pdu.event_id()).await?.is_empty())
     }
 
     async fn judge_by_auth_events(&mut self, pdu: &Pdu, auth: &[Pdu]) -> Result<Result<(), AuthError>, ReadError> {

@@ -187,7 +187,7 @@ impl Look<'_> {
         }
     }
 
-    async fn timeline(&self) -> Vec<Rix> {
+    pub(super) async fn timeline(&self) -> Vec<Rix> {
         let range = KeyRange::prefix(&(self.room.nid(),));
         let page = self.server.storage.view().scan::<Timeline>(&range, 1_000, Direction::Forward).await;
         page.expect("readable").rows.into_iter().map(|((_, _, rix), ())| rix).collect()
@@ -434,24 +434,6 @@ async fn a_redaction_that_comes_first_waits_for_its_target() {
         let rows = server.storage.view().scan::<Redactions>(&range, 9, Direction::Forward).await.expect("scan").rows;
         assert_eq!(rows.len(), applies);
     }
-}
-
-#[tokio::test]
-async fn more_than_twenty_extremities_are_joined_twenty_at_a_time() {
-    let server = Server::new().await;
-    let (room, mut far) = joined(&server, "12").await;
-    let look = Look { server: &server, room: &room };
-    let base = look.tips().await;
-    for _ in 0..30 {
-        let event = look.make(&mut far, &base, message("@r0:y")).await;
-        look.accept(&event).await;
-    }
-    assert_eq!(look.tips().await.len(), 30);
-    let sent = say(&room, ALICE, "one").await.expect("sends");
-    assert_eq!(look.header(&sent.event_id).await.prev.len(), 20);
-    assert_eq!(look.tips().await.len(), 11);
-    say(&room, ALICE, "two").await.expect("sends");
-    assert_eq!(look.tips().await.len(), 1);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use storage::{
 };
 
 use super::{FaultKind, Pages, RoomCheck};
-use crate::load::StoredEvent;
+use crate::{load::StoredEvent, persist::MAX_FOLLOWED};
 
 /// What later events and the room as a whole are held against.
 #[derive(Clone, Copy, Debug)]
@@ -92,15 +92,25 @@ impl Order {
 pub(super) struct Place {
     /// Those of its `prev_events` that were here.
     pub(super) prev: Vec<Rix>,
-    /// Those that were not, with the numbers of those that have come since or are outliers.
-    pub(super) missing: Vec<(OwnedEventId, Option<Rix>)>,
+    /// Those that were not.
+    pub(super) missing: Vec<Missing>,
+}
+
+/// An event that was missing before another when that came.
+#[derive(Clone, Debug)]
+pub(super) struct Missing {
+    pub(super) id: OwnedEventId,
+    /// Its number, if it has come since or is an outlier.
+    found: Option<Rix>,
+    /// It has come since, and the other's header names it.
+    filled: bool,
 }
 
 impl RoomCheck<'_> {
     /// Checks an event's place.
     pub(super) async fn check_place(&mut self, rix: Rix, event: &StoredEvent) -> Result<Place, ReadError> {
         let header = &event.header;
-        let place = self.place_of(event).await?;
+        let place = self.place_of(rix, event).await?;
         let Some(seen) = self.order.get(rix).copied() else { return Ok(place) };
         if event.position > self.view.position() {
             self.event_fault(FaultKind::Order, rix, event, "its position is still to come");
@@ -117,7 +127,7 @@ impl RoomCheck<'_> {
         }
         self.check_prev(rix, event, &place);
         self.check_gap(rix, event, &place).await?;
-        let followed = place.prev.iter().copied().chain(place.missing.iter().filter_map(|(_, rix)| *rix));
+        let followed = place.prev.iter().copied().chain(place.missing.iter().filter_map(|missing| missing.found));
         if seen.is_live() {
             self.order.named.extend(followed);
         } else if !seen.accepted {
@@ -126,13 +136,22 @@ impl RoomCheck<'_> {
         Ok(place)
     }
 
-    /// What the event followed when it came. Numbers don't say what was here then: an outlier that arrives keeps its number.
-    async fn place_of(&mut self, event: &StoredEvent) -> Result<Place, ReadError> {
+    /// What the event followed when it came. Numbers don't say what was here then, as an outlier that arrives keeps its number; what was
+    /// missing says it.
+    async fn place_of(&mut self, rix: Rix, event: &StoredEvent) -> Result<Place, ReadError> {
         let mut place = Place::default();
         for id in event.pdu.prev_events() {
+            let waiting = self.view.get::<MissingPrevs>(&(self.info.nid, Text::new(id.as_str()))).await?;
+            let waited = waiting.is_some_and(|waiting| waiting.0.contains(&rix));
             match self.change.find(id).await? {
-                Some(prev) if event.header.prev.contains(&prev) => place.prev.push(prev),
-                found => place.missing.push((id.clone(), found)),
+                Some(prev) if !waited => place.prev.push(prev),
+                found => {
+                    let filled = match found {
+                        Some(rix) => self.change.header(rix).await?.kind != EventKind::Outlier,
+                        None => false,
+                    };
+                    place.missing.push(Missing { id: id.clone(), found, filled });
+                }
             }
         }
         Ok(place)
@@ -145,9 +164,10 @@ impl RoomCheck<'_> {
             seen.map(|seen| seen.position)
         };
         let here = place.prev.iter().all(|prev| position(*prev).is_none_or(|at| at <= event.position));
-        let missing = place.missing.iter().filter_map(|(_, found)| *found);
-        let away = missing.filter_map(position).all(|at| at >= event.position);
-        if set(&event.header.prev) != set(&place.prev) || !here || !away {
+        let filled: Vec<_> =
+            place.missing.iter().filter(|missing| missing.filled).filter_map(|one| one.found).collect();
+        let away = filled.iter().copied().filter_map(position).all(|at| at >= event.position);
+        if set(&event.header.prev) != set(&[&place.prev[..], &filled].concat()) || !here || !away {
             self.event_fault(FaultKind::Prev, rix, event, "its header names other events before it");
         }
         let above = place.prev.iter().filter_map(|prev| self.order.get(*prev)).map(|seen| seen.rank).max();
@@ -158,9 +178,9 @@ impl RoomCheck<'_> {
         }
     }
 
-    /// A gap lists what is missing, at the least what was never stored; what is missing knows what it is missing before.
+    /// A gap lists what is missing still; what was missing knows what it was missing before.
     async fn check_gap(&mut self, rix: Rix, event: &StoredEvent, place: &Place) -> Result<(), ReadError> {
-        for (id, _) in &place.missing {
+        for Missing { id, .. } in &place.missing {
             let waiting = self.view.get::<MissingPrevs>(&(self.info.nid, Text::new(id.as_str()))).await?;
             if !waiting.is_some_and(|waiting| waiting.0.contains(&rix)) {
                 self.event_fault(FaultKind::Order, rix, event, &format!("{id} does not know that it is missing"));
@@ -172,15 +192,12 @@ impl RoomCheck<'_> {
         let gap = self.view.get::<Gaps>(&(self.info.nid, event.header.rank)).await?;
         self.order.gaps += u64::from(gap.is_some());
         let EventIdList(listed) = gap.unwrap_or_default();
-        let was = |id: &String| {
-            place.missing.iter().any(|(missing, found)| {
-                let is_outlier =
-                    || found.is_some_and(|rix| self.order.get(rix).is_some_and(|seen| seen.kind == EventKind::Outlier));
-                missing.as_str() == id && (found.is_none() || is_outlier())
-            })
-        };
-        let never = place.missing.iter().filter(|(_, found)| found.is_none());
-        if !listed.iter().all(was) || !never.clone().all(|(id, _)| listed.iter().any(|one| one == id.as_str())) {
+        let mut still: Vec<_> =
+            place.missing.iter().filter(|missing| !missing.filled).map(|one| one.id.as_str()).collect();
+        let mut listed: Vec<_> = listed.iter().map(String::as_str).collect();
+        still.sort_unstable();
+        listed.sort_unstable();
+        if listed != still {
             self.event_fault(FaultKind::Order, rix, event, "the gap before it lists other events than are missing");
         }
         Ok(())
@@ -217,7 +234,6 @@ impl RoomCheck<'_> {
 
     fn check_extremities(&mut self) {
         let Order { named, refused, .. } = &self.order;
-        // What is followed across events that were not accepted need not be an extremity, but may be one if it came after them.
         let mut followed = named.clone();
         let mut open: Vec<_> = named.iter().copied().collect();
         while let Some(rix) = open.pop() {
@@ -229,7 +245,9 @@ impl RoomCheck<'_> {
         }
         let live = || self.order.all().filter(|(_, seen)| seen.is_live()).map(|(rix, _)| rix);
         let must: BTreeSet<_> = live().filter(|rix| !followed.contains(rix)).collect();
-        let may: BTreeSet<_> = live().filter(|rix| !named.contains(rix)).collect();
+        // Of events that were not accepted, a room only looks across so many.
+        let bounded = refused.len() >= MAX_FOLLOWED;
+        let may: BTreeSet<_> = live().filter(|rix| !(if bounded { named } else { &followed }).contains(rix)).collect();
         let tips: BTreeSet<_> = self.head.extremities.iter().copied().collect();
         let ascending = self.head.extremities.is_sorted_by(|a, b| a < b);
         if !ascending || !must.is_subset(&tips) || !tips.is_subset(&may) {

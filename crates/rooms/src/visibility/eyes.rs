@@ -11,7 +11,7 @@ use storage::{
 };
 
 use super::{HistoryVisibility, Moment, allows, was_there};
-use crate::read::RoomView;
+use crate::{merge::DUMMY_EVENT, read::RoomView};
 
 /// How many changes of a user's membership are walked back to find the end of their last stay.
 const MEMBERSHIP_STEPS: usize = 100;
@@ -95,7 +95,8 @@ impl<'a> Eyes<'a> {
 
     /// Whether the reader may see an event. The event is one of this room's.
     pub(crate) async fn sees(&mut self, event: &EventHeader) -> Result<bool, ReadError> {
-        if event.root_after == NodeId(0) || event.verdict != Verdict::Accepted {
+        let shown = event.verdict == Verdict::Accepted && event.event_type != DUMMY_EVENT;
+        if event.root_after == NodeId(0) || !shown {
             return Ok(false);
         }
         let joined_later = match self.standing {
