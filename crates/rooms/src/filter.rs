@@ -1,13 +1,15 @@
 //! Filters: which events a client wants (specification, client-server API, "Filtering"). Pure; parsed strictly, evaluated leniently.
 
+mod fields;
 mod pattern;
 
-use std::{fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData, sync::Arc};
 
 use ruma::{OwnedRoomId, OwnedUserId, RoomId};
 use serde::{Deserialize, Deserializer, de};
 use storage::schema::rooms::RelationRow;
 
+pub use fields::EventFields;
 use pattern::Pattern;
 
 /// The events in a timeline or page if the client doesn't say how many.
@@ -39,8 +41,8 @@ pub struct EventFacts<'a> {
 pub struct Filter {
     /// How events look.
     pub event_format: EventFormat,
-    /// Which fields clients would like to see. More may be served.
-    pub event_fields: Option<Vec<String>>,
+    /// Which properties of the events of rooms the client wants; all, if it doesn't say.
+    pub event_fields: Option<Arc<EventFields>>,
     /// Which presence updates.
     #[serde(deserialize_with = "object")]
     pub presence: EventFilter,

@@ -7,9 +7,13 @@ mod unsigned;
 use std::sync::Arc;
 
 use ruma::OwnedRoomId;
-use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde::{
+    Serialize, Serializer,
+    ser::{Error, SerializeMap},
+};
+use serde_json::Value;
 
-use crate::filter::EventFormat;
+use crate::filter::{EventFields, EventFormat};
 
 pub use stored::{BadStoredEvent, StoredEvent};
 pub use unsigned::Unsigned;
@@ -25,10 +29,22 @@ pub struct ClientEvent {
     pub unsigned: Unsigned,
     /// In which format.
     pub format: EventFormat,
+    /// Which of its properties; `None` for all.
+    pub fields: Option<Arc<EventFields>>,
 }
 
 impl Serialize for ClientEvent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Some(fields) = &self.fields else { return self.serialize_whole(serializer) };
+        match self.serialize_whole(serde_json::value::Serializer).map_err(S::Error::custom)? {
+            Value::Object(whole) => fields.of(&whole).serialize(serializer),
+            _ => unreachable!("an event is an object"),
+        }
+    }
+}
+
+impl ClientEvent {
+    fn serialize_whole<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for (name, value) in self.event.fields(self.format) {
             map.serialize_entry(name, value)?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Site, User, bodies, of_type, state_keys, types, url};
+use crate::support::{Site, User, bodies, filter, of_type, state_keys, types, url};
 
 fn token(sync: &Value) -> &str {
     sync["next_batch"].as_str().expect("a token")
@@ -331,5 +331,22 @@ async fn tokens_that_are_none_are_never_taken_for_a_beginning() {
     for since in ["", "0", "null", "s", "x1", "%00", &format!("{}x", token(&sync)), &url("s1_2\u{e9}")] {
         let answer = alice.get(&format!("v3/sync?timeout=0&since={since}")).await;
         answer.refused(400, "M_INVALID_PARAM");
+    }
+}
+
+#[tokio::test]
+async fn event_fields_of_a_filter_pick_properties() {
+    let site = Site::new().await;
+    let alice = site.user("alice").await;
+    let room = alice.room(json!({})).await;
+    alice.say(&room, "1", "hello").await;
+    let body = json!({ "event_fields": ["type", "content.body"], "room": { "timeline": { "limit": 1 } } });
+    let stored = alice.post(&format!("v3/user/{}/filter", alice.id), body.clone()).await.ok();
+    for query in [filter(&body), format!("filter={}", stored["filter_id"].as_str().expect("an id"))] {
+        let shown = alice.sync_with(&query).await["rooms"]["join"][&room].clone();
+        let message = json!({ "type": "m.room.message", "content": { "body": "hello" } });
+        assert_eq!(shown["timeline"]["events"], json!([message]));
+        let create = of_type(&shown["state"]["events"], "m.room.create");
+        assert_eq!(*create, json!({ "type": "m.room.create" }));
     }
 }

@@ -10,7 +10,7 @@ use storage::{
 
 use super::{Reader, RoomView};
 use crate::{
-    filter::{EventFormat, RoomEventFilter},
+    filter::{EventFields, EventFormat, Filter, RoomEventFilter},
     render::{ClientEvent, StoredEvent, Unsigned},
     visibility::{Eyes, Standing},
 };
@@ -31,13 +31,14 @@ pub(crate) struct Shower<'a> {
     now: UnixMillis,
     with_room_id: bool,
     format: EventFormat,
+    fields: Option<Arc<EventFields>>,
 }
 
 impl<'a> Shower<'a> {
     /// Shows events that say which room they are of.
     pub(crate) async fn open(room: &'a RoomView<'a>, reader: &'a Reader, now: UnixMillis) -> Result<Self, ReadError> {
         let eyes = Eyes::open(room, &reader.user_id, reader.user_nid).await?;
-        Ok(Self { room, eyes, reader, now, with_room_id: true, format: EventFormat::Client })
+        Ok(Self { room, eyes, reader, now, with_room_id: true, format: EventFormat::Client, fields: None })
     }
 
     /// The same for a reader who is known to be in the room.
@@ -47,12 +48,12 @@ impl<'a> Shower<'a> {
         now: UnixMillis,
     ) -> Result<Self, ReadError> {
         let eyes = Eyes::standing_as(room, &reader.user_id, Standing::Joined).await?;
-        Ok(Self { room, eyes, reader, now, with_room_id: true, format: EventFormat::Client })
+        Ok(Self { room, eyes, reader, now, with_room_id: true, format: EventFormat::Client, fields: None })
     }
 
-    /// The same for /sync, where the room is said once for all its events.
-    pub(crate) fn without_room_id(self, format: EventFormat) -> Self {
-        Self { with_room_id: false, format, ..self }
+    /// The same for /sync, where the room is said once for all its events, in the form that its filter asks for.
+    pub(crate) fn for_sync(self, filter: &Filter) -> Self {
+        Self { with_room_id: false, format: filter.event_format, fields: filter.event_fields.clone(), ..self }
     }
 
     /// An event, if there is one and the reader may see it and wants it.
@@ -101,7 +102,7 @@ impl<'a> Shower<'a> {
         } else if self.is_erased(&event).await? {
             event = self.room.pruned(&event)?;
         }
-        Ok(ClientEvent { unsigned, ..self.plain(event) })
+        Ok(ClientEvent { unsigned, fields: self.fields.clone(), ..self.plain(event) })
     }
 
     /// Several events of a state, for a reader who may see that state. In the order of their numbers, which is that of their arrival.
@@ -133,7 +134,7 @@ impl<'a> Shower<'a> {
         let unsigned = Unsigned { age: Some(event.age(self.now)), ..Unsigned::default() };
         let named = self.with_room_id || self.format == EventFormat::Federation;
         let room_id = named.then(|| self.room.room_id.clone());
-        ClientEvent { event, room_id, unsigned, format: self.format }
+        ClientEvent { event, room_id, unsigned, format: self.format, fields: None }
     }
 
     /// The state event that a state event replaced, as it is to be seen now.

@@ -33,7 +33,7 @@ fn stored(version: &str, event: &Value) -> StoredEvent {
 
 fn shown(event: StoredEvent, unsigned: Unsigned, format: EventFormat) -> Value {
     let room_id = Some("!r:x".try_into().expect("a room id"));
-    serde_json::to_value(ClientEvent { event: Arc::new(event), room_id, unsigned, format }).expect("JSON")
+    serde_json::to_value(ClientEvent { event: Arc::new(event), room_id, unsigned, format, fields: None }).expect("JSON")
 }
 
 fn message() -> Value {
@@ -74,6 +74,7 @@ fn a_redacted_event_keeps_only_what_its_version_protects() {
         room_id: None,
         unsigned: Unsigned::default(),
         format: EventFormat::Client,
+        fields: None,
     };
     let unsigned = Unsigned { redacted_because: Some(Box::new(because)), ..Unsigned::default() };
     let shown = shown(pruned, unsigned, EventFormat::Client);

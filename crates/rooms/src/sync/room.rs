@@ -65,7 +65,7 @@ impl Reads {
             Member::Joined { .. } => Shower::for_member(room, asked.reader, now).await?,
             Member::Left(_) => Shower::open(room, asked.reader, now).await?,
         };
-        let mut shower = shower.without_room_id(request.filter.event_format);
+        let mut shower = shower.for_sync(&request.filter);
         let end = match (member, shower.eyes.standing()) {
             (Member::Joined { .. }, _) => {
                 End { root: head.root, position: room.view.position(), last: None, point: END }
