@@ -68,6 +68,17 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "M_GUEST_ACCESS_FORBIDDEN", message)
     }
 
+    /// 403 `M_USER_SUSPENDED` (specification, "Account suspension").
+    pub fn suspended() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "M_USER_SUSPENDED", "You cannot do this while your account is suspended")
+    }
+
+    /// 403 `M_THREEPID_DENIED`: there is no identity server to find users through.
+    pub fn threepid_denied() -> Self {
+        let message = "This server invites nobody through an identity server";
+        Self::new(StatusCode::FORBIDDEN, "M_THREEPID_DENIED", message)
+    }
+
     /// 404 `M_NOT_FOUND`.
     pub fn not_found(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "M_NOT_FOUND", message)

@@ -243,6 +243,7 @@ impl From<SendError> for ApiError {
             SendError::GuestForbidden => {
                 Self::new(StatusCode::FORBIDDEN, "M_GUEST_ACCESS_FORBIDDEN", error.to_string())
             }
+            SendError::Suspended => Self::suspended(),
             SendError::RemoteUser => Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", error.to_string()),
             SendError::Unavailable => Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", error.to_string()),
             SendError::Storage(error) => Self::internal(error),
@@ -267,6 +268,7 @@ impl From<CreateError> for ApiError {
             CreateError::BadAlias(_) => Self::invalid_param(error.to_string()),
             CreateError::BadRequest(reason) => Self::bad_json(reason),
             CreateError::InvalidState(_) => Self::bad("M_INVALID_ROOM_STATE", error.to_string()),
+            CreateError::Suspended => Self::suspended(),
             CreateError::LimitExceeded(error) => error.into(),
             CreateError::RemoteUser(_) => Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", error.to_string()),
             CreateError::TooLarge(reason) => Self::too_large(reason),

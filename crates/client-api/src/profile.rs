@@ -78,6 +78,9 @@ fn own(who: &Requester, user: &str, field: &str) -> ApiResult<()> {
     if who.is_guest && field != "displayname" {
         return Err(ApiError::guest_forbidden("Guests may only change their display name"));
     }
+    if who.is_suspended {
+        return Err(ApiError::suspended());
+    }
     if user_id(user)? == who.user_id { Ok(()) } else { Err(ApiError::forbidden("This is somebody else's profile")) }
 }
 

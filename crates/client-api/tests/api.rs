@@ -50,6 +50,8 @@ mod reports;
 mod rooms;
 #[path = "api/support.rs"]
 mod support;
+#[path = "api/suspension.rs"]
+mod suspension;
 #[path = "api/syncing.rs"]
 mod syncing;
 #[path = "api/transactions.rs"]

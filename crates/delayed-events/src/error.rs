@@ -59,6 +59,9 @@ pub enum ScheduleError {
     /// The server has no such user.
     #[error("not a user of this server")]
     UnknownUser,
+    /// The user's account is suspended.
+    #[error("you cannot do this while your account is suspended")]
+    Suspended,
     /// Once built, the event would be larger than an event may be; or its type or state key is too long.
     #[error("the event is too large")]
     TooLarge,

@@ -92,7 +92,9 @@ fn not_sent(error: &SendError) -> NotSent {
         NotSent::Refused(Refusal { failure: Failure { kind, message: error.to_string() }, retry_after })
     };
     match error {
-        SendError::Forbidden { .. } | SendError::NotInRoom => refused(FailureKind::Forbidden, None),
+        SendError::Forbidden { .. } | SendError::NotInRoom | SendError::Suspended => {
+            refused(FailureKind::Forbidden, None)
+        }
         SendError::LimitExceeded { retry_after } => refused(FailureKind::LimitExceeded, Some(*retry_after)),
         SendError::TooLarge { .. } => refused(FailureKind::TooLarge, None),
         SendError::BadContent { .. } | SendError::BadAlias { .. } | SendError::InvalidAlias { .. } => {

@@ -102,6 +102,9 @@ impl Inner {
         }
         self.check(&request)?;
         let user = self.outside.nid(&request.user_id).await?.ok_or(ScheduleError::UnknownUser)?;
+        if self.outside.active(user).await?.is_none() {
+            return Err(ScheduleError::Suspended);
+        }
         if !self.outside.knows_room(&request.room_id).await? {
             return Err(ScheduleError::UnknownRoom);
         }

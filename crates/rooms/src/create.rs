@@ -132,6 +132,9 @@ pub enum CreateError {
     /// An event that the request asks for is not allowed by those before it (`M_INVALID_ROOM_STATE`).
     #[error("the initial state is not allowed: {0}")]
     InvalidState(String),
+    /// The creator's account is suspended (`M_USER_SUSPENDED`).
+    #[error("you cannot do this while your account is suspended")]
+    Suspended,
     /// The creator does too much.
     #[error(transparent)]
     LimitExceeded(#[from] users::LimitExceeded),
@@ -156,6 +159,7 @@ impl From<SendError> for CreateError {
             SendError::TooLarge { reason } => Self::TooLarge(reason),
             SendError::Storage(error) => Self::Storage(error),
             SendError::Unavailable => Self::Unavailable,
+            SendError::Suspended => Self::Suspended,
             SendError::LimitExceeded { retry_after } => Self::LimitExceeded(users::LimitExceeded { retry_after }),
             other => Self::InvalidState(other.to_string()),
         }
@@ -180,6 +184,9 @@ impl Rooms {
         };
         self.check_invitees(&request)?;
         let alias = request.alias_localpart.as_deref().map(|localpart| self.new_alias(localpart)).transpose()?;
+        if crate::suspension::is_suspended(self.context(), &request.creator).await? {
+            return Err(CreateError::Suspended);
+        }
         if let Some(user) = self.context().users.nid(&request.creator).await.map_err(read_error)? {
             self.context().users.limits().check(Limit::Messages(user))?;
         }

@@ -166,6 +166,9 @@ pub enum SendError {
     /// The sender is a guest, and the room lets no guests in (`M_GUEST_ACCESS_FORBIDDEN`).
     #[error("guests are not allowed in this room")]
     GuestForbidden,
+    /// The sender's account is suspended (`M_USER_SUSPENDED`).
+    #[error("you cannot do this while your account is suspended")]
+    Suspended,
     /// Another server would have to take part, and can't be asked.
     #[error("the user's server cannot be reached")]
     RemoteUser,

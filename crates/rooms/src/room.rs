@@ -55,6 +55,7 @@ impl Room {
             let checked = self.context().users.limits().check(Limit::Messages(user));
             checked.map_err(|exceeded| SendError::LimitExceeded { retry_after: exceeded.retry_after })?;
         }
+        crate::suspension::check(self, &outgoing).await?;
         crate::canonical_alias::check(self, &outgoing).await?;
         self.vouch(&mut outgoing).await?;
         crate::membership::check(self, &outgoing).await?;

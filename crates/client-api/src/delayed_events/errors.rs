@@ -73,6 +73,7 @@ impl Generation {
         let text = error.to_string();
         match error {
             ScheduleError::Disabled | ScheduleError::UnknownUser => ApiError::forbidden(text),
+            ScheduleError::Suspended => ApiError::suspended(),
             ScheduleError::NoDelay | ScheduleError::GroupSize { .. } => ApiError::invalid_param(text),
             ScheduleError::DelayTooLarge { max } => self.too_long(text, max),
             ScheduleError::TooMany { retry_after, .. } => self.too_many(text, retry_after),
