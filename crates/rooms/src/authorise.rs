@@ -19,6 +19,10 @@ impl Change {
     /// Judges a built event by the state before it.
     pub(crate) async fn authorise_own(&mut self, built: &Built) -> Result<(), SendError> {
         let pdu = &built.pdu;
+        let (bytes, most) = (pdu.json().len(), self.context.options.pdu_max_bytes);
+        if bytes > most {
+            return Err(SendError::TooLarge { reason: format!("it has {bytes} bytes, more than {most}") });
+        }
         check_content(pdu, &built.slice)?;
         if pdu.kind() != "m.room.member" && !is_joined(&built.slice, pdu) {
             return Err(SendError::NotInRoom);

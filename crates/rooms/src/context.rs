@@ -7,7 +7,7 @@ use ruma::OwnedServerName;
 use storage::{ReadError, Storage};
 use users::{StoreError, Users};
 
-use crate::{RoomVersion, activity::RoomActivity, read::Caches, tree::NodeCache};
+use crate::{RoomVersion, activity::RoomActivity, pdu::MAX_PDU_BYTES, read::Caches, tree::NodeCache};
 
 /// What the configuration decides about rooms.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct Options {
     pub server_name: OwnedServerName,
     /// The version of rooms whose creator asks for none.
     pub default_room_version: RoomVersion,
+    /// The largest event that a user of this server may send, in bytes of canonical JSON: at most [`crate::pdu::MAX_PDU_BYTES`].
+    pub pdu_max_bytes: usize,
     /// Nodes of state trees that are kept in memory, all rooms together. One takes about 200 bytes.
     pub cached_nodes: usize,
     /// Rooms whose number and version are kept in memory.
@@ -25,7 +27,13 @@ pub struct Options {
 impl Options {
     /// The defaults, for a server of this name.
     pub fn new(server_name: OwnedServerName) -> Self {
-        Self { server_name, default_room_version: RoomVersion::DEFAULT, cached_nodes: 100_000, cached_rooms: 100_000 }
+        Self {
+            server_name,
+            default_room_version: RoomVersion::DEFAULT,
+            pdu_max_bytes: MAX_PDU_BYTES,
+            cached_nodes: 100_000,
+            cached_rooms: 100_000,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use storage::{
 };
 
 use super::{ALICE, BOB, Server, current, object, say, set, uid, user};
-use crate::{Details, Outgoing, Rider, Room, SendError, SlotUnchanged, event_key};
+use crate::{Details, Options, Outgoing, Rider, Room, SendError, SlotUnchanged, event_key};
 
 fn marker(name: &'static str) -> Rider {
     Rider::new(move |_: &EventId| {
@@ -68,6 +68,10 @@ async fn strangers_and_the_powerless_are_refused_for_their_reason() {
     assert!(matches!(refused, Err(SendError::BadContent { .. })), "{refused:?}");
     let large = say(&room, ALICE, &"x".repeat(66_000)).await;
     assert!(matches!(large, Err(SendError::TooLarge { .. })));
+    let options = Options { pdu_max_bytes: 2_000, ..Options::new(ruma::server_name!("x").to_owned()) };
+    let frugal = Server::with(server.storage.clone(), Arc::clone(&server.clock), options).await;
+    let small = frugal.rooms.room(room.id()).await.expect("known");
+    assert!(matches!(say(&small, ALICE, &"x".repeat(2_000)).await, Err(SendError::TooLarge { .. })));
     let creators = server.public("12").await;
     let refused = set(&creators, ALICE, "m.room.power_levels", "", json!({ "users": { ALICE: 100 } })).await;
     assert!(matches!(refused, Err(SendError::BadContent { .. })), "{refused:?}");

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Limits {
     /// `false` switches off rates and counts, never sizes, depths or time-outs.
     pub enforce: bool,
-    /// Largest event, in bytes of canonical JSON. The specification's own limit; can only be lowered.
+    /// Largest event that local users may send, in bytes of canonical JSON. The specification's own limit; can only be lowered.
     pub pdu_max_bytes: u32,
     /// PDUs in one federation transaction, in and out.
     pub transaction_max_pdus: u32,

@@ -117,3 +117,83 @@ fn prepare(request: Request<Incoming>, peer: SocketAddr, options: &ConnectionOpt
     request.extensions_mut().insert(ClientAddress(address));
     request
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::post;
+    use hyper::client::conn::http2::{SendRequest, handshake};
+    use hyper_util::server::graceful::GracefulShutdown;
+    use primitives::{ManualClock, UnixMillis};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    /// Whether the body came whole.
+    async fn read(body: Body) -> StatusCode {
+        match axum::body::to_bytes(body, 1_000).await {
+            Ok(_) => StatusCode::OK,
+            Err(_) => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// A connection to a server with the default limits, but a second for bodies; its watchdog sleeps.
+    #[expect(clippy::disallowed_methods, reason = "the runtime of a test ends with it")]
+    fn connect() -> DuplexStream {
+        let (client, stream) = duplex(1 << 20);
+        tokio::spawn(async move {
+            let limits = Limits { body_timeout_seconds: 1, ..Limits::default() };
+            let options = ConnectionOptions::new(&limits, &[]);
+            let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+            let router = Router::new().route("/", post(read));
+            // Without its owner a watcher takes the server to be ending.
+            let owner = GracefulShutdown::new();
+            serve(stream, peer, &options, ManualClock::new(UnixMillis(0)), router, owner.watcher()).await;
+        });
+        client
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the runtime of a test ends with it")]
+    async fn multiplexed() -> SendRequest<String> {
+        let (sender, connection) =
+            handshake(TokioExecutor::new(), TokioIo::new(connect())).await.expect("speaks HTTP/2");
+        tokio::spawn(connection);
+        sender
+    }
+
+    #[tokio::test]
+    async fn a_body_that_pauses_for_too_long_is_given_up() {
+        let mut client = connect();
+        client.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n").await.expect("written");
+        // Slow in all, but never silent for long.
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            client.write_all(b"x").await.expect("written");
+        }
+        let mut answer = vec![0; 12];
+        let early = tokio::time::timeout(Duration::from_millis(500), client.read_exact(&mut answer)).await;
+        assert!(early.is_err(), "the time starts anew with every byte");
+        tokio::time::timeout(Duration::from_secs(30), client.read_exact(&mut answer))
+            .await
+            .expect("in time")
+            .expect("an answer");
+        assert_eq!(answer, b"HTTP/1.1 400");
+    }
+
+    #[tokio::test]
+    async fn http2_requests_have_no_more_and_no_larger_headers_than_others() {
+        let with = |count: usize, bytes: usize| {
+            let mut request = Request::post("http://x/");
+            for n in 0..count {
+                request = request.header(format!("x-{n}"), "a".repeat(bytes));
+            }
+            request.body(String::new()).expect("a request")
+        };
+        let mut client = multiplexed().await;
+        assert_eq!(client.send_request(with(90, 1)).await.expect("an answer").status(), StatusCode::OK);
+        let many = client.send_request(with(120, 1)).await.expect("an answer");
+        assert_eq!(many.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        let large = client.send_request(with(4, 8_000)).await;
+        assert!(large.is_err() || large.is_ok_and(|answer| !answer.status().is_success()));
+        assert_eq!(client.send_request(with(1, 1)).await.expect("still served").status(), StatusCode::OK);
+    }
+}

@@ -113,7 +113,8 @@ fn rates(config: &Config) -> users::Limits {
 pub fn rooms(config: &Config) -> anyhow::Result<rooms::Options> {
     let version = config.default_room_version.as_str();
     let default_room_version = RoomVersion::parse(version).with_context(|| format!("room version {version}"))?;
-    Ok(rooms::Options { default_room_version, ..rooms::Options::new(config.server_name.clone()) })
+    let pdu_max_bytes = config.limits.pdu_max_bytes as usize;
+    Ok(rooms::Options { default_room_version, pdu_max_bytes, ..rooms::Options::new(config.server_name.clone()) })
 }
 
 /// Those of delayed events.
@@ -235,6 +236,7 @@ mod tests {
         assert_eq!(format!("{users:?}"), format!("{:?}", users::Options::new(config.server_name.clone())));
         let delayed = delayed_events(&config);
         assert_eq!(format!("{delayed:?}"), format!("{:?}", delayed_events::Options::default()));
-        assert_eq!(rooms(&config).expect("a version").default_room_version, RoomVersion::DEFAULT);
+        let rooms = rooms(&config).expect("a version");
+        assert_eq!(format!("{rooms:?}"), format!("{:?}", rooms::Options::new(config.server_name.clone())));
     }
 }
