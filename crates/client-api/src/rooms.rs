@@ -1,7 +1,6 @@
 //! Rooms: making them, being in them, sending to them, reading them.
 
 mod alias;
-mod ban;
 mod context;
 mod create;
 mod event;
@@ -9,22 +8,21 @@ mod forget;
 mod invite;
 mod join;
 mod joined_rooms;
-mod kick;
 mod knock;
 mod leave;
 mod members;
 mod messages;
+mod moderate;
 mod read_markers;
 mod receipt;
 mod redact;
 pub(crate) mod send;
 mod state;
 mod state_read;
-mod unban;
 
 use ::rooms::{Details, filter::RoomEventFilter, read::Reader};
 use http::Method;
-use ruma::{OwnedEventId, OwnedRoomId, OwnedRoomOrAliasId, OwnedUserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedRoomOrAliasId};
 use serde::Deserialize;
 use users::Requester;
 
@@ -48,9 +46,7 @@ pub(crate) fn routes(routes: &mut Routes) {
     routes.add(Method::POST, &room("leave"), leave::leave);
     routes.add(Method::POST, &room("forget"), forget::forget);
     routes.add(Method::POST, &room("invite"), invite::invite);
-    routes.add(Method::POST, &room("kick"), kick::kick);
-    routes.add(Method::POST, &room("ban"), ban::ban);
-    routes.add(Method::POST, &room("unban"), unban::unban);
+    moderate::routes(routes);
     routes.add(Method::PUT, &room("send/{type}/{txn}"), send::send);
     routes.add(Method::PUT, &room("redact/{event}/{txn}"), redact::redact);
     routes.add(Method::PUT, &room("state/{type}/{key}"), state::set);
@@ -104,13 +100,6 @@ async fn resolve(api: &Api, text: &str) -> ApiResult<OwnedRoomId> {
         Ok(room) => Ok(room),
         Err(alias) => Ok(api.rooms.resolve_alias(&alias).await?),
     }
-}
-
-/// A body that names a user and perhaps a reason.
-#[derive(Debug, Deserialize)]
-struct Target {
-    user_id: OwnedUserId,
-    reason: Option<String>,
 }
 
 /// A body that holds perhaps a reason.

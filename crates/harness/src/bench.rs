@@ -6,6 +6,7 @@ mod fairness;
 mod fork;
 mod rooms;
 mod send;
+mod site;
 mod start;
 mod sync;
 mod table;

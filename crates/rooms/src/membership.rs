@@ -7,8 +7,8 @@ mod restricted;
 
 use ruma::{OwnedUserId, UserId, canonical_json::CanonicalJsonObject};
 use storage::{
-    Direction, KeyRange, ReadError,
-    schema::rooms::{self as schema, EventLocal, Membership},
+    ReadError,
+    schema::rooms::{EventLocal, Membership},
 };
 use users::Limit;
 
@@ -24,9 +24,6 @@ use crate::{
     registry::Rooms,
     room::Room,
 };
-
-/// Rows that one page of a scan reads.
-const PAGE: usize = 1_000;
 
 /// The content field of a join that names the member who vouches for it (specification, "Restricted rooms").
 const AUTHORISER: &str = "join_authorised_via_users_server";
@@ -164,23 +161,6 @@ impl Room {
 }
 
 impl Rooms {
-    /// The rooms that a local user has joined, by their ids.
-    pub async fn joined_rooms(&self, user: &UserId) -> Result<Vec<ruma::OwnedRoomId>, ReadError> {
-        let Some(nid) = self.context().user_nid(user).await? else { return Ok(Vec::new()) };
-        let view = self.context().storage.view();
-        let mut joined = Vec::new();
-        let mut rest = Some(KeyRange::prefix(&(nid,)));
-        while let Some(range) = rest {
-            let page = view.scan::<schema::Memberships>(&range, PAGE, Direction::Forward).await?;
-            let rooms = page.rows.into_iter().filter(|(_, row)| row.value.membership == Membership::Join);
-            let keys: Vec<_> = rooms.map(|((_, room), _)| (room,)).collect();
-            let rows = view.multi_get::<schema::Rooms>(&keys).await?;
-            joined.extend(rows.into_iter().flatten().filter_map(|row| row.room_id.try_into().ok()));
-            rest = page.rest;
-        }
-        Ok(joined)
-    }
-
     /// The content of a member event for a local user: the membership and the user's profile.
     pub(crate) async fn member_content(&self, user: &UserId, name: &str) -> Result<CanonicalJsonObject, ReadError> {
         let mut content = membership(name);

@@ -79,7 +79,7 @@ pub(super) async fn create(
     Body(request): Body<Request>,
 ) -> ApiResult<Json<Value>> {
     if !request.invite_3pid.is_empty() {
-        return Err(ApiError::bad("M_THREEPID_DENIED", "This server has no identity server to invite through"));
+        return Err(ApiError::threepid_denied());
     }
     let state = |state: StateBody| InitialState {
         event_type: state.event_type,

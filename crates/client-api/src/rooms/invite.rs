@@ -28,7 +28,7 @@ pub(super) async fn invite(
 ) -> ApiResult<Json<Value>> {
     let Some(target) = request.user_id else {
         return Err(match request.address {
-            Some(_) => ApiError::bad("M_THREEPID_DENIED", "This server has no identity server to invite through"),
+            Some(_) => ApiError::threepid_denied(),
             None => ApiError::missing_param("`user_id` is missing"),
         });
     };

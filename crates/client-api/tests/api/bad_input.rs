@@ -103,6 +103,8 @@ async fn wrong_types_in_requests() {
     alice.post("v3/login", json!({})).await.refused(400, "M_MISSING_PARAM");
     let room = alice.room(json!({})).await;
     alice.post(&format!("v3/rooms/{room}/invite"), json!({})).await.refused(400, "M_MISSING_PARAM");
+    let third = json!({ "medium": "email", "address": "a@b.c", "id_server": "id.test", "id_access_token": "t" });
+    alice.post(&format!("v3/rooms/{room}/invite"), third).await.refused(403, "M_THREEPID_DENIED");
     alice.post(&format!("v3/rooms/{room}/kick"), json!({ "user_id": 5 })).await.refused(400, "M_BAD_JSON");
 }
 

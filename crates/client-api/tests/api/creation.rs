@@ -146,7 +146,7 @@ async fn a_request_that_the_rooms_own_rules_refuse_makes_no_room() {
     }
     alice.post("v3/createRoom", json!({ "initial_state": [{ "content": {} }] })).await.refused(400, "M_MISSING_PARAM");
     let third = json!([{ "id_server": "x", "id_access_token": "x", "medium": "email", "address": "a@b" }]);
-    alice.post("v3/createRoom", json!({ "invite_3pid": third })).await.refused(400, "M_THREEPID_DENIED");
+    alice.post("v3/createRoom", json!({ "invite_3pid": third })).await.refused(403, "M_THREEPID_DENIED");
     assert_eq!(alice.get("v3/joined_rooms").await.ok()["joined_rooms"], json!([]));
 }
 

@@ -3,17 +3,20 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use delayed_events::{DelayId, DelayedEvents, Event, Group, ListQuery, NewDelayed, Options, Schedule, TimerAction};
-use primitives::{Random, ServerKey, SharedClock, StreamPosition, SystemClock, UnixMillis, UserNid};
+use primitives::{Random, SharedClock, StreamPosition, SystemClock, UnixMillis, UserNid};
 use rooms::{CreateRoom, Rooms};
-use ruma::{CanonicalJsonValue, OwnedRoomId, OwnedUserId, server_name};
+use ruma::{CanonicalJsonValue, OwnedRoomId, OwnedUserId};
 use storage::{
     Batch, Positioned, Storage,
     schema::delayed::{Delayed, DelayedRow, DelayedTimers, Due, NewerState, TimerRow},
 };
 use tokio_util::task::TaskTracker;
-use users::{Authority, NewAccount, Users};
+use users::Users;
 
-use super::table::{Figure, Goal, mib};
+use super::{
+    site::{Site, cpu},
+    table::{Figure, Goal, mib},
+};
 
 /// Unoptimised, a twentieth of the work shows that all is in order.
 pub(super) const SCALE: u32 = if cfg!(debug_assertions) { 20 } else { 1 };
@@ -30,7 +33,8 @@ const HEARTBEATS: u32 = 10_000_000 / (SCALE * if cfg!(debug_assertions) { 10 } e
 const BEATING: u32 = 1_000;
 const DAY: Duration = Duration::from_hours(24);
 
-struct Site {
+/// A server with one room.
+struct Ground {
     clock: SharedClock,
     storage: Storage,
     users: Users,
@@ -40,30 +44,18 @@ struct Site {
     room: OwnedRoomId,
 }
 
-impl Site {
+impl Ground {
     async fn new(folder: &Path) -> anyhow::Result<Self> {
-        let clock: SharedClock = Arc::new(SystemClock::new());
-        let random = Random::os();
-        let name = server_name!("hs.test");
-        let options = storage::Options::directory(folder.join("store"), name.as_str());
-        let storage = Storage::open(options, &clock, &random)?;
-        let mut options = users::Options::new(name.to_owned());
-        options.limits.enforce = false;
-        let users = Users::open(storage.clone(), clock.clone(), random.clone(), options).await?;
-        let account = NewAccount {
-            authority: Authority::Administrator { admin: false, user_type: None },
-            username: Some("alice".to_owned()),
-            password: None,
-            display_name: None,
-            session: None,
-        };
-        let alice = users.register(account).await?.user_id;
-        let key = Arc::new(ServerKey::generate(&random));
-        let options = rooms::Options::new(name.to_owned());
-        let rooms = Rooms::open(storage.clone(), users.clone(), clock.clone(), random, key, options);
-        let room = rooms.create(CreateRoom::new(alice.clone())).await?;
+        let ground = Self::again(folder).await?;
+        let room = ground.rooms.create(CreateRoom::new(ground.alice.clone())).await?;
+        Ok(Self { room, ..ground })
+    }
+
+    /// The same after a restart of the server, with nothing said of the room.
+    async fn again(folder: &Path) -> anyhow::Result<Self> {
+        let Site { clock, storage, users, rooms, alice } = Site::open(folder).await?;
         let nid = users.nid(&alice).await?.ok_or_else(|| anyhow::anyhow!("the user has no number"))?;
-        Ok(Self { clock, storage, users, rooms, alice, nid, room })
+        Ok(Self { clock, storage, users, rooms, alice, nid, room: ruma::room_id!("!none:hs.test").to_owned() })
     }
 
     async fn engine(&self) -> anyhow::Result<DelayedEvents> {
@@ -149,13 +141,6 @@ struct Cost {
     cpu: Duration,
 }
 
-fn cpu() -> anyhow::Result<Duration> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-    Ok(Duration::from_millis(ticks * 10))
-}
-
 fn resident_kib() -> anyhow::Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
@@ -169,7 +154,7 @@ where
     W: Future<Output = anyhow::Result<()>> + Send,
 {
     let tasks = TaskTracker::new();
-    let (start, used) = (clock.monotonic(), cpu()?);
+    let (start, used) = (clock.monotonic(), cpu());
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
             let work = work.clone();
@@ -184,7 +169,7 @@ where
     for writer in writers {
         writer.await??;
     }
-    Ok(Cost { wall: clock.monotonic().saturating_sub(start), cpu: cpu()?.saturating_sub(used) })
+    Ok(Cost { wall: clock.monotonic().saturating_sub(start), cpu: cpu().saturating_sub(used) })
 }
 
 fn rates(name: &str, count: u32, cost: &Cost, goal: f64) -> [Figure; 2] {
@@ -197,7 +182,7 @@ fn rates(name: &str, count: u32, cost: &Cost, goal: f64) -> [Figure; 2] {
 
 /// How many events are scheduled and restarted in a second.
 pub(super) async fn throughput(folder: &Path) -> anyhow::Result<Vec<Figure>> {
-    let site = Arc::new(Site::new(folder).await?);
+    let site = Arc::new(Ground::new(folder).await?);
     let engine = site.engine().await?;
     let (at, on) = (site.clone(), engine.clone());
     let schedule = parallel(&site.clock, SCHEDULES, move |number| {
@@ -223,15 +208,14 @@ pub(super) async fn throughput(folder: &Path) -> anyhow::Result<Vec<Figure>> {
 
 /// Start-up with a million pending, what they take in memory, and a list out of a hundred thousand of one user.
 pub(super) async fn pending(folder: &Path) -> anyhow::Result<Vec<Figure>> {
-    let site = Site::new(folder).await?;
+    let site = Ground::new(folder).await?;
     let (storage, now, nid) = (&site.storage, site.clock.now(), site.nid);
     let room = site.room.as_str();
     fill_store(storage, now, room, PENDING - OF_ONE_USER, |number| UserNid(1_000 + number / 100)).await?;
     fill_store(storage, now, room, OF_ONE_USER, |_| nid).await?;
     site.storage.close().await?;
     drop(site);
-    let clock: SharedClock = Arc::new(SystemClock::new());
-    let site = Site::reopen(folder, clock).await?;
+    let site = Ground::again(folder).await?;
     let before = resident_kib()?;
     let start = site.clock.monotonic();
     let engine = site.engine().await?;
@@ -260,7 +244,7 @@ pub(super) async fn pending(folder: &Path) -> anyhow::Result<Vec<Figure>> {
 
 /// What heartbeats leave behind: restarts of a thousand events, then a clean stop, then the size of all files.
 pub(super) async fn heartbeats(folder: &Path) -> anyhow::Result<Vec<Figure>> {
-    let site = Arc::new(Site::new(folder).await?);
+    let site = Arc::new(Ground::new(folder).await?);
     let engine = site.engine().await?;
     let mut ids = Vec::new();
     for number in 0..BEATING {
@@ -298,22 +282,4 @@ fn size_of(folder: &Path) -> anyhow::Result<u64> {
         size += if about.is_dir() { size_of(&entry.path())? } else { about.len() };
     }
     Ok(size)
-}
-
-impl Site {
-    /// The same site after a restart of the server.
-    async fn reopen(folder: &Path, clock: SharedClock) -> anyhow::Result<Self> {
-        let random = Random::os();
-        let name = server_name!("hs.test");
-        let options = storage::Options::directory(folder.join("store"), name.as_str());
-        let storage = Storage::open(options, &clock, &random)?;
-        let options = users::Options::new(name.to_owned());
-        let users = Users::open(storage.clone(), clock.clone(), random.clone(), options).await?;
-        let alice = ruma::user_id!("@alice:hs.test").to_owned();
-        let nid = users.nid(&alice).await?.ok_or_else(|| anyhow::anyhow!("the user is gone"))?;
-        let key = Arc::new(ServerKey::generate(&random));
-        let options = rooms::Options::new(name.to_owned());
-        let rooms = Rooms::open(storage.clone(), users.clone(), clock.clone(), random, key, options);
-        Ok(Self { clock, storage, users, rooms, alice, nid, room: ruma::room_id!("!none:hs.test").to_owned() })
-    }
 }

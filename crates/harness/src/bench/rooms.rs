@@ -6,17 +6,17 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
 };
 
-use ::rooms::{CreateRoom, Outgoing, Room, Rooms};
-use primitives::{Random, ServerKey, SharedClock, SystemClock};
-use ruma::{OwnedUserId, canonical_json::CanonicalJsonObject, server_name};
-use storage::Storage;
+use ::rooms::{CreateRoom, Outgoing, Room};
+use primitives::SharedClock;
+use ruma::{OwnedUserId, canonical_json::CanonicalJsonObject};
 use tokio_util::task::TaskTracker;
-use users::{Authority, NewAccount, Users};
 
-use super::table::{Figure, Goal, Latencies};
+use super::{
+    site::{Site, cpu},
+    table::{Figure, Goal, Latencies},
+};
 
 const ROOMS: usize = 64;
 const ALONE: u32 = 3_000;
@@ -24,8 +24,7 @@ const TOGETHER: u32 = 100_000;
 
 /// The figures of sending without a server around it.
 pub(super) async fn sends(folder: &Path) -> anyhow::Result<Vec<Figure>> {
-    let clock: SharedClock = SystemClock::shared();
-    let (handle, alice) = open(folder, &clock).await?;
+    let Site { clock, rooms: handle, alice, .. } = Site::open(folder).await?;
     let mut rooms = Vec::with_capacity(ROOMS);
     for _ in 0..ROOMS {
         let id = handle.create(CreateRoom::new(alice.clone())).await?;
@@ -35,25 +34,6 @@ pub(super) async fn sends(folder: &Path) -> anyhow::Result<Vec<Figure>> {
     figures.extend(together(rooms, &alice, &clock).await);
     handle.close().await;
     Ok(figures)
-}
-
-async fn open(folder: &Path, clock: &SharedClock) -> anyhow::Result<(Rooms, OwnedUserId)> {
-    let random = Random::os();
-    let storage = Storage::open(storage::Options::directory(folder.join("store"), "x"), clock, &random)?;
-    let mut options = users::Options::new(server_name!("x").to_owned());
-    options.limits.enforce = false;
-    let users = Users::open(storage.clone(), clock.clone(), random.clone(), options).await?;
-    let account = NewAccount {
-        authority: Authority::Administrator { admin: false, user_type: None },
-        username: Some("alice".to_owned()),
-        password: None,
-        display_name: None,
-        session: None,
-    };
-    let alice = users.register(account).await?.user_id;
-    let key = Arc::new(ServerKey::generate(&random));
-    let options = ::rooms::Options::new(server_name!("x").to_owned());
-    Ok((Rooms::open(storage, users, clock.clone(), random, key, options), alice))
 }
 
 fn message(sender: &OwnedUserId) -> Outgoing {
@@ -95,13 +75,4 @@ async fn together(rooms: Vec<Room>, alice: &OwnedUserId, clock: &SharedClock) ->
         Figure::new("B2 Room::send, 64 rooms", events / span, "1/s", Goal::None),
         Figure::new("B2 Room::send, 64 rooms, a core", events / used, "1/s", Goal::AtLeast(8_000.0)),
     ]
-}
-
-/// The processor time that this process has used so far.
-fn cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
-    // utime and stime, in ticks of 10 ms.
-    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-    Duration::from_millis(ticks * 10)
 }

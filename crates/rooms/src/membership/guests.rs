@@ -11,12 +11,15 @@ use storage::{
     },
 };
 
-use super::{Details, PAGE};
+use super::Details;
 use crate::{
     context::read_error,
     outgoing::{Outgoing, SendError},
     room::Room,
 };
+
+/// Rows that one page of a scan reads.
+const PAGE: usize = 1_000;
 
 pub(super) async fn is_guest(room: &Room, user: &UserId) -> Result<bool, SendError> {
     match room.context().users.nid(user).await.map_err(read_error)? {

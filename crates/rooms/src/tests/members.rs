@@ -4,7 +4,7 @@ use serde_json::json;
 use storage::schema::rooms::{LocalMembers, Membership, Memberships};
 
 use super::{ALICE, BOB, Server, current, object, say, set, uid, user};
-use crate::{CreateRoom, Details, ForgetError, Room, SendError};
+use crate::{CreateRoom, Details, ForgetError, Reader, Room, SendError};
 
 const CAROL: &str = "@carol:x";
 
@@ -32,7 +32,8 @@ async fn a_private_room_is_entered_by_invitation_only() {
     forbidden(&room.invite(uid(ALICE), uid(BOB), plain()).await);
     let again = room.join(uid(BOB), plain()).await.expect("is there");
     assert_eq!(again, joined);
-    assert_eq!(server.rooms.joined_rooms(uid(BOB)).await.expect("readable"), [room.id().to_owned()]);
+    let bob = Reader { user_id: user(BOB), user_nid: server.nid(BOB).await, device_id: None };
+    assert_eq!(server.rooms.reads().joined_rooms(&bob).await.expect("readable"), [room.id().to_owned()]);
     let refused = room.invite(uid(ALICE), uid("@far:away"), plain()).await;
     assert!(matches!(refused, Err(SendError::RemoteUser)));
 }

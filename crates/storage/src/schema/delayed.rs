@@ -6,7 +6,7 @@
 use primitives::{StreamPosition, UnixMillis, UserNid};
 use serde::{Deserialize, Serialize};
 
-use crate::{Positioned};
+use crate::Positioned;
 
 use super::{tables, version_one};
 

@@ -1,0 +1,55 @@
+//! The parts of a server in this process, on RocksDB with every commit synced, with one user and without limits on rates.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use ::rooms::Rooms;
+use primitives::{Random, ServerKey, SharedClock, SystemClock};
+use ruma::{OwnedUserId, server_name};
+use storage::Storage;
+use users::{Authority, NewAccount, Users};
+
+/// The parts, and the user.
+pub(super) struct Site {
+    pub(super) clock: SharedClock,
+    pub(super) storage: Storage,
+    pub(super) users: Users,
+    pub(super) rooms: Rooms,
+    pub(super) alice: OwnedUserId,
+}
+
+impl Site {
+    /// A server in a folder; the user is made if the folder is new.
+    pub(super) async fn open(folder: &Path) -> anyhow::Result<Self> {
+        let (clock, random) = (SystemClock::shared(), Random::os());
+        let name = server_name!("hs.test");
+        let options = storage::Options::directory(folder.join("store"), name.as_str());
+        let storage = Storage::open(options, &clock, &random)?;
+        let mut options = users::Options::new(name.to_owned());
+        options.limits.enforce = false;
+        let users = Users::open(storage.clone(), clock.clone(), random.clone(), options).await?;
+        let account = NewAccount {
+            authority: Authority::Administrator { admin: false, user_type: None },
+            username: Some("alice".to_owned()),
+            password: None,
+            display_name: None,
+            session: None,
+        };
+        let alice = ruma::user_id!("@alice:hs.test").to_owned();
+        if users.nid(&alice).await?.is_none() {
+            users.register(account).await?;
+        }
+        let key = Arc::new(ServerKey::generate(&random));
+        let options = ::rooms::Options::new(name.to_owned());
+        let rooms = Rooms::open(storage.clone(), users.clone(), clock.clone(), random, key, options);
+        Ok(Self { clock, storage, users, rooms, alice })
+    }
+}
+
+/// The processor time that this process has used so far.
+pub(super) fn cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
+    // utime and stime, in ticks of 10 ms.
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
+}
