@@ -5,7 +5,7 @@ mod forget;
 mod guests;
 mod restricted;
 
-use ruma::{OwnedUserId, UserId, canonical_json::CanonicalJsonObject};
+use ruma::{UserId, canonical_json::CanonicalJsonObject};
 use storage::{
     ReadError,
     schema::rooms::{EventLocal, Membership},
@@ -180,9 +180,4 @@ fn membership(name: &str) -> CanonicalJsonObject {
 
 fn sent_before(event: &StoredEvent) -> Sent {
     Sent { event_id: event.pdu.event_id().clone(), position: event.position }
-}
-
-/// A user by id, if the text is one.
-fn parse_user(text: &str) -> Option<OwnedUserId> {
-    OwnedUserId::try_from(text).ok()
 }

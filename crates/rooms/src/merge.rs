@@ -57,8 +57,9 @@ impl Change {
         let powers = Powers::new(&create.pdu, levels.as_ref().map(|event| &event.pdu));
         let needed = powers.needed_to_send(DUMMY_EVENT, None);
         let own_name = &self.context.options.server_name;
-        let mut senders = powers.named();
-        senders.retain(|user| user.server_name() == own_name && powers.of(user) >= needed);
+        let named = powers.named().into_iter();
+        let mut senders: Vec<_> =
+            named.filter(|user| user.server_name() == own_name && powers.of(user) >= needed).collect();
         let joined = self.memory.local.iter().filter(|(_, membership)| **membership == Membership::Join);
         for (nid, _) in joined.take(MEMBERS_TRIED) {
             senders.extend(self.context.users.user_id(*nid).await.map_err(read_error)?);

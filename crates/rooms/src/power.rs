@@ -1,9 +1,10 @@
 //! Power levels: who stands how high in a room and what needs how much.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use ruma::{
     Int, OwnedUserId, UserId,
+    canonical_json::CanonicalJsonObject,
     events::{TimelineEventType, room::power_levels::UserPowerLevel},
     int,
     state_res::events::{RoomCreateEvent, RoomPowerLevelsEvent},
@@ -56,14 +57,11 @@ impl Powers {
     }
 
     /// The creators, and the users that the power levels name.
-    pub fn named(&self) -> Vec<OwnedUserId> {
-        #[derive(serde::Deserialize)]
-        struct Content {
-            #[serde(default)]
-            users: std::collections::BTreeMap<OwnedUserId, serde::de::IgnoredAny>,
-        }
-        let content = self.levels.as_ref().and_then(|levels| levels.content_as::<Content>().ok());
-        let users = content.into_iter().flat_map(|content| content.users.into_keys());
+    pub fn named(&self) -> BTreeSet<OwnedUserId> {
+        let content = self.levels.as_ref().and_then(|levels| levels.content_as::<CanonicalJsonObject>().ok());
+        let users = content.as_ref().and_then(|content| content.get("users")?.as_object());
+        let users =
+            users.into_iter().flat_map(|users| users.keys()).filter_map(|user| OwnedUserId::try_from(&**user).ok());
         self.creators.iter().cloned().chain(users).collect()
     }
 

@@ -43,7 +43,6 @@ fn segments(path: &str) -> Vec<String> {
 fn pick(from: &Map<String, Value>, path: &[String], into: &mut Map<String, Value>) {
     let [name, inner @ ..] = path else { return };
     match (from.get(name), inner) {
-        (None, _) => {}
         (Some(value), []) => drop(into.insert(name.clone(), value.clone())),
         (Some(Value::Object(value)), inner) => {
             let mut picked = match into.remove(name) {
@@ -55,7 +54,7 @@ fn pick(from: &Map<String, Value>, path: &[String], into: &mut Map<String, Value
                 into.insert(name.clone(), picked.into());
             }
         }
-        (Some(_), _) => {}
+        (None, _) | (Some(_), _) => {}
     }
 }
 

@@ -1,15 +1,12 @@
 //! Restricted joins (room version 8 and later): who has joined one of some other rooms may join, if a member who could invite vouches.
 
-use std::collections::BTreeSet;
-
-use ruma::{OwnedUserId, RoomId, UserId, canonical_json::CanonicalJsonObject, state_res::events::RoomCreateEvent};
+use ruma::{OwnedUserId, RoomId, UserId};
 use serde::Deserialize;
 use storage::{
     Direction, KeyRange, ReadError,
     schema::rooms::{LocalMembers, Membership, Memberships},
 };
 
-use super::parse_user;
 use crate::{
     current::Current,
     outgoing::SendError,
@@ -80,17 +77,7 @@ impl Room {
     /// A local user who has joined and may invite.
     async fn who_may_invite(&self, current: &Current<'_>) -> Result<Option<OwnedUserId>, ReadError> {
         let Some(powers) = current.powers().await? else { return Ok(None) };
-        let mut named = BTreeSet::new();
-        if let Some(create) = current.event("m.room.create", "").await? {
-            let creators = RoomCreateEvent::new(&create).creators(self.version().authorization());
-            named.extend(creators.unwrap_or_default());
-        }
-        if let Some(levels) = current.event("m.room.power_levels", "").await? {
-            let content = levels.content_as::<CanonicalJsonObject>().unwrap_or_default();
-            let users = content.get("users").and_then(|users| users.as_object());
-            named.extend(users.into_iter().flat_map(|users| users.keys()).filter_map(|user| parse_user(user)));
-        }
-        for user in named.into_iter().filter(|user| self.may_vouch(&powers, user)) {
+        for user in powers.named().into_iter().filter(|user| self.may_vouch(&powers, user)) {
             if current.membership(&user).await? == Some(Membership::Join) {
                 return Ok(Some(user));
             }
