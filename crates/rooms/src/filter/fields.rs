@@ -54,7 +54,7 @@ fn pick(from: &Map<String, Value>, path: &[String], into: &mut Map<String, Value
                 into.insert(name.clone(), picked.into());
             }
         }
-        (None, _) | (Some(_), _) => {}
+        _ => {}
     }
 }
 
