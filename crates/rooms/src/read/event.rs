@@ -63,6 +63,6 @@ impl Reads {
         let event = room.event(rix).await?;
         let room_id = Some(room.room_id.clone());
         let format = EventFormat::Client;
-        Ok(event.map(|event| ClientEvent { event, room_id, unsigned: Unsigned::default(), format }))
+        Ok(event.map(|event| ClientEvent { event, room_id, unsigned: Unsigned::default(), format, fields: None }))
     }
 }
