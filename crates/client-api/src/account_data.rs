@@ -4,7 +4,10 @@ use axum::{Json, extract::State};
 use http::Method;
 use primitives::RoomNid;
 use serde_json::{Map, Value, json, value::RawValue};
-use users::{DataKey, Requester};
+use users::{
+    DataKey, Requester,
+    push_rules::{ACCOUNT_DATA_TYPE, Owner},
+};
 
 use crate::{
     Api,
@@ -37,8 +40,9 @@ pub(crate) async fn room_nid(api: &Api, room: &str) -> ApiResult<RoomNid> {
 }
 
 async fn read(api: &Api, who: &Requester, room: Option<RoomNid>, data_type: &str) -> ApiResult<Json<Box<RawValue>>> {
-    let content = if room.is_none() && data_type == "m.push_rules" {
-        Some(json!({ "global": api.users.push_rules(&who.user_id) }).to_string())
+    let content = if room.is_none() && data_type == ACCOUNT_DATA_TYPE {
+        let owner = Owner { user: who.user_nid, user_id: &who.user_id };
+        Some(api.users.push_rules().get(owner).await.map_err(ApiError::internal)?.content().to_string())
     } else {
         api.users.account_data().get(DataKey { user: who.user_nid, room, data_type }).await?
     };

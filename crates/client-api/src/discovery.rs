@@ -9,7 +9,7 @@ use users::Requester;
 use crate::{
     Api,
     error::{ApiError, ApiResult},
-    extract::{Authenticated, NoGuest},
+    extract::Authenticated,
     routes::Routes,
 };
 
@@ -18,7 +18,6 @@ pub(crate) fn routes(routes: &mut Routes) {
     routes.add(Method::GET, "/_matrix/client/v3/capabilities", capabilities);
     routes.add(Method::GET, "/.well-known/matrix/client", well_known_client);
     routes.add(Method::GET, "/.well-known/matrix/support", well_known_support);
-    routes.add(Method::GET, "/_matrix/client/v3/pushrules/", push_rules);
 }
 
 /// The minor versions of the specification that are served, oldest and newest.
@@ -104,9 +103,4 @@ async fn well_known_client(State(api): State<Api>) -> ApiResult<Json<Value>> {
 /// `GET /.well-known/matrix/support`: whom to write to; 404 while nobody is configured.
 async fn well_known_support(State(api): State<Api>) -> ApiResult<Json<Value>> {
     api.options.support.clone().map(Json).ok_or_else(|| ApiError::not_found("No support contact is configured"))
-}
-
-/// `GET /pushrules/`: the user's push rules, which are the default ones.
-async fn push_rules(State(api): State<Api>, NoGuest(who): NoGuest) -> ApiResult<Json<Value>> {
-    Ok(Json(json!({ "global": api.users.push_rules(&who.user_id) })))
 }

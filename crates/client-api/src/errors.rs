@@ -9,10 +9,11 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 use users::{
     AccountDataError, AuthError, LimitExceeded, LoginError, ModerationError, OpenIdError, PasswordChangeError,
-    ProfileError, RegisterError, ReportError, StoreError,
+    ProfileError, PushRulesError, RegisterError, ReportError, StoreError,
     devices::DeviceError,
     filters::FilterError,
     passwords::PasswordError,
+    push_rules::{BadRule, RulesetError},
     shared_secret::SharedSecretError,
     uia::{Challenge, StageError, UiaError},
 };
@@ -224,6 +225,25 @@ impl From<FilterError> for ApiError {
             FilterError::TooLarge => Self::too_large(error.to_string()),
             FilterError::TooMany => Self::bad("M_RESOURCE_LIMIT_EXCEEDED", error.to_string()),
             FilterError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PushRulesError> for ApiError {
+    fn from(error: PushRulesError) -> Self {
+        match error {
+            PushRulesError::Rules(error) => match error {
+                RulesetError::Bad(BadRule::ReservedId | BadRule::Id | BadRule::IdOfKind(_))
+                | RulesetError::DefaultNeighbour
+                | RulesetError::Default => Self::invalid_param(error.to_string()),
+                RulesetError::Bad(BadRule::LongPattern | BadRule::TooLarge) => Self::too_large(error.to_string()),
+                RulesetError::Bad(BadRule::NoPattern) => Self::missing_param(error.to_string()),
+                RulesetError::Bad(BadRule::Action(_) | BadRule::Condition { .. }) => Self::bad_json(error.to_string()),
+                RulesetError::Unknown | RulesetError::UnknownNeighbour => Self::not_found(error.to_string()),
+                RulesetError::TooMany(_) => Self::bad("M_RESOURCE_LIMIT_EXCEEDED", error.to_string()),
+            },
+            PushRulesError::TooLarge => Self::bad("M_RESOURCE_LIMIT_EXCEEDED", error.to_string()),
+            PushRulesError::Store(error) => error.into(),
         }
     }
 }

@@ -16,6 +16,7 @@ mod filter;
 mod openid;
 mod pages;
 mod profile;
+mod push_rules;
 mod report;
 mod rooms;
 mod routes;
@@ -97,6 +98,7 @@ fn routes() -> routes::Routes {
     admin::routes(&mut routes);
     devices::routes(&mut routes);
     profile::routes(&mut routes);
+    push_rules::routes(&mut routes);
     filter::routes(&mut routes);
     rooms::routes(&mut routes);
     delayed_events::routes(&mut routes);

@@ -42,6 +42,8 @@ mod profile_policy;
 mod protocol;
 #[path = "api/receipts.rs"]
 mod receipts;
+#[path = "api/push_rules.rs"]
+mod push_rules;
 #[path = "api/registration.rs"]
 mod registration;
 #[path = "api/reports.rs"]

@@ -10,6 +10,7 @@ mod golden;
 pub mod jobs;
 pub mod meta;
 pub mod receipts;
+pub mod push;
 pub mod rooms;
 pub mod services;
 #[cfg(test)]
@@ -64,6 +65,7 @@ pub(crate) const MODULES: &[&[TableInfo]] = &[
     receipts::TABLES,
     users::TABLES,
     account_data::TABLES,
+    push::TABLES,
     delayed::TABLES,
     jobs::TABLES,
     services::TABLES,

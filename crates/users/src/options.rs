@@ -102,6 +102,8 @@ pub struct Options {
     pub limits: Limits,
     /// Sizes of profiles.
     pub profile_sizes: ProfileSizes,
+    /// How many push rules of their own a user may have.
+    pub push_rules_max: usize,
     /// Sizes and counts of reports.
     pub report_sizes: ReportSizes,
     /// Sizes of account data.
@@ -124,6 +126,7 @@ impl Options {
             refresh_token_lifetime: None,
             limits: Limits::default(),
             profile_sizes: ProfileSizes::default(),
+            push_rules_max: 1_000,
             report_sizes: ReportSizes::default(),
             account_data_sizes: AccountDataSizes::default(),
             password_hash: PasswordHashCost::default(),

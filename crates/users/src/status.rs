@@ -16,6 +16,7 @@ use crate::{
     error::{MAX_ATTEMPTS, StoreError},
     filters::Filters,
     passwords::{PasswordError, Passwords},
+    push_rules::PushRules,
     tokens::{Requester, Tokens},
 };
 
@@ -178,8 +179,8 @@ impl AccountChanges {
         }
     }
 
-    /// Deactivates an account for ever. The rider is written in the batch that does it; sessions, filters, account data and, if the user is to be erased, the
-    /// profile go after it. Doing it again does what was left undone. Answers which devices there were.
+    /// Deactivates an account for ever. The rider is written in the batch that does it; sessions, filters, account data, push rules and, if the user
+    /// is to be erased, the profile go after it. Doing it again does what was left undone. Answers which devices there were.
     pub(crate) async fn deactivate(
         &self,
         user: UserNid,
@@ -191,6 +192,7 @@ impl AccountChanges {
         let mut batch = Batch::new();
         Filters::delete_in(&mut batch, user);
         AccountData::delete_in(&mut batch, user);
+        PushRules::delete_in(&mut batch, user);
         if erase {
             batch.delete::<tables::Profiles>(&(user,));
         }

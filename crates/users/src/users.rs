@@ -20,7 +20,7 @@ use crate::{
     options::Options,
     passwords::{BadCost, Passwords},
     profiles::Profiles,
-    push_rules,
+    push_rules::PushRules,
     register::{NewAccount, RegisterError, Registered, Registration},
     registration_tokens::RegistrationTokens,
     reports::Reports,
@@ -60,6 +60,7 @@ struct Parts {
     logins: Arc<Logins>,
     openid: OpenIdTokens,
     profiles: Profiles,
+    push_rules: PushRules,
     registration: Arc<Registration>,
     registration_tokens: Arc<RegistrationTokens>,
     reports: Reports,
@@ -132,6 +133,7 @@ impl Users {
             reports: Reports::new(ground.clone(), accounts.clone(), limits.clone(), options.report_sizes),
             turn: options.turn,
             account_data,
+            push_rules: PushRules::new(ground.storage.clone(), wakeups.clone(), options.push_rules_max),
             wakeups,
             ground,
             accounts,
@@ -345,9 +347,9 @@ impl Users {
         &self.0.wakeups
     }
 
-    /// A user's push rules: the `global` ruleset.
-    pub fn push_rules(&self, user_id: &UserId) -> serde_json::Map<String, serde_json::Value> {
-        push_rules::default_rules(user_id)
+    /// Push rules.
+    pub fn push_rules(&self) -> &PushRules {
+        &self.0.push_rules
     }
 
     /// Sessions of user-interactive authentication that are held.

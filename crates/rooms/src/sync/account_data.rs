@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use primitives::RoomNid;
 use serde_json::value::{RawValue, to_raw_value};
 use storage::{ReadError, View};
-use users::{AccountData, DataKey};
+use users::{
+    AccountData, DataKey,
+    push_rules::{ACCOUNT_DATA_TYPE as PUSH_RULES, Owner},
+};
 
 use super::{changes::DataChanges, response::Events, room::Asked};
 use crate::read::{Reads, RoomView};
-
-/// Push rules look like account data, but are kept by themselves.
-const PUSH_RULES: &str = "m.push_rules";
 
 /// What a client is told of data that has been deleted (MSC3391).
 const DELETED: &str = "{}";
@@ -26,13 +26,14 @@ impl Reads {
     ) -> Result<Events<Box<RawValue>>, ReadError> {
         let wants = |data_type: &str| asked.request.filter.account_data.selects(data_type, None);
         let mut data = data_of(view, None, changes.of(None), asked).await?;
-        // Those are kept elsewhere.
+        // Push rules look like account data, but are kept by themselves.
         data.retain(|(data_type, _)| data_type != PUSH_RULES);
         let mut events: Vec<_> =
             data.iter().filter(|(data_type, _)| wants(data_type)).map(|(t, content)| event(t, content)).collect();
         if wants(PUSH_RULES) && changes.of(None).includes(PUSH_RULES) {
-            let content = serde_json::json!({ "global": self.0.users.push_rules(&asked.reader.user_id) });
-            events.push(event(PUSH_RULES, &content.to_string()));
+            let owner = Owner { user: asked.reader.user_nid, user_id: &asked.reader.user_id };
+            let rules = self.0.users.push_rules().in_view(view, owner).await?;
+            events.push(event(PUSH_RULES, &rules.content().to_string()));
         }
         Ok(Events { events })
     }

@@ -116,6 +116,8 @@ pub struct Limits {
     pub account_data_max_bytes: u32,
     /// Types of account data of a user in one room, and outside rooms.
     pub account_data_max_types: u32,
+    /// Push rules of a user's own.
+    pub push_rules_per_user: u32,
     /// Largest to-device message.
     pub to_device_message_max_bytes: u32,
     /// To-device messages waiting for one device.
@@ -204,6 +206,7 @@ impl Default for Limits {
             avatar_url_max_bytes: 1_000,
             account_data_max_bytes: 64 << 10,
             account_data_max_types: 1_000,
+            push_rules_per_user: 1_000,
             to_device_message_max_bytes: 64 << 10,
             to_device_queue_max_messages: 10_000,
             to_device_queue_max_days: 30,

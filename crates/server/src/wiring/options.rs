@@ -48,6 +48,7 @@ pub fn users(config: &Config) -> users::Options {
             display_name_max_bytes: limits.display_name_max_bytes as usize,
             avatar_url_max_bytes: limits.avatar_url_max_bytes as usize,
         },
+        push_rules_max: if limits.enforce { limits.push_rules_per_user as usize } else { usize::MAX },
         report_sizes: users::ReportSizes {
             reason_max_bytes: limits.report_reason_max_bytes as usize,
             waiting_max_per_user: limits.reports_waiting_per_user,
