@@ -149,6 +149,8 @@ impl CompiledRule {
         let mut conditions: Vec<_> = legacy.then_some(Condition::WithoutMentions).into_iter().collect();
         conditions.extend(rule.pattern.as_deref().map(|pattern| Condition::Body(Glob::new(pattern))));
         conditions.extend(rule.conditions.iter().flatten().map(Condition::new));
+        // What the event says itself is seen first: most events need no look-up.
+        conditions.sort_by_key(Condition::needs_facts);
         Self { conditions, outcome: Arc::new(Outcome::of(rule)) }
     }
 
@@ -181,6 +183,10 @@ impl Condition {
             "sender_notification_permission" => Self::MayNotify(text("key")?.to_owned()),
             _ => return None,
         })
+    }
+
+    fn needs_facts(&self) -> bool {
+        matches!(self, Self::DisplayName | Self::MemberCount(_) | Self::MayNotify(_))
     }
 
     fn holds(&self, event: &PushEvent, facts: &Facts<'_>) -> Result<bool, Missing> {
