@@ -30,9 +30,9 @@ enum Piece {
 impl Glob {
     /// Compiles a pattern.
     pub(super) fn new(pattern: &str) -> Self {
-        let piece = |text: &str| match text.contains('?') {
-            false => Piece::Text(text.into()),
-            true => Piece::Marks(text.chars().map(|char| Some(char).filter(|char| *char != '?')).collect()),
+        let mark = |char| Some(char).filter(|char| *char != '?');
+        let piece = |text: &str| {
+            if text.contains('?') { Piece::Marks(text.chars().map(mark).collect()) } else { Piece::Text(text.into()) }
         };
         Self { pieces: folded(pattern).split('*').map(piece).collect() }
     }
