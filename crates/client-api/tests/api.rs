@@ -40,10 +40,10 @@ mod passwords;
 mod profile_policy;
 #[path = "api/protocol.rs"]
 mod protocol;
-#[path = "api/receipts.rs"]
-mod receipts;
 #[path = "api/push_rules.rs"]
 mod push_rules;
+#[path = "api/receipts.rs"]
+mod receipts;
 #[path = "api/registration.rs"]
 mod registration;
 #[path = "api/reports.rs"]

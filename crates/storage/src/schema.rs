@@ -9,8 +9,8 @@ pub(crate) mod families;
 mod golden;
 pub mod jobs;
 pub mod meta;
-pub mod receipts;
 pub mod push;
+pub mod receipts;
 pub mod rooms;
 pub mod services;
 #[cfg(test)]
