@@ -31,7 +31,7 @@ struct Site {
     clock: SharedClock,
     flooder: Client,
     flooded: Vec<String>,
-    sender: Wire,
+    sender: Client,
     sends: String,
     owner: Client,
     owned: String,
@@ -40,11 +40,13 @@ struct Site {
 /// The figures of fairness.
 pub(super) async fn figures(folder: &Path) -> anyhow::Result<Vec<Figure>> {
     let server = Launch::new(folder).start().await?;
-    let mut site = Site::settle(&server.base).await?;
+    let site = Site::settle(&server.base).await?;
     let due = site.clock.monotonic() + SCHEDULING;
     site.flood(due).await?;
     anyhow::ensure!(site.clock.monotonic() + BEFORE < due, "scheduling the flood took longer than the delay");
     tokio::time::sleep(due.saturating_sub(site.clock.monotonic() + BEFORE)).await;
+    // A connection that is silent from its beginning is closed.
+    let mut wire = Wire::connect(&server.base, site.sender.token()).await?;
     let (sends, owned) = (BEFORE + DURING, Due::default());
     let (owner, room, clock) = (site.owner.clone(), site.owned.clone(), site.clock.clone());
     let marked = owned.clone();
@@ -60,7 +62,7 @@ pub(super) async fn figures(folder: &Path) -> anyhow::Result<Vec<Figure>> {
         follow(&reader, &site.clock, count, due + DURING + Duration::from_secs(20)).await
     };
     let (measured, scheduled, seen) =
-        tokio::join!(measure(&mut site.sender, &site.sends, &site.clock, due, sends), schedule, seen);
+        tokio::join!(measure(&mut wire, &site.sends, &site.clock, due, sends), schedule, seen);
     scheduled?;
     let ([before, during], seen) = (measured?, seen?);
     // What a sync sees has the sync's own time in it, as the sends have theirs: what others add is what counts.
@@ -101,7 +103,6 @@ impl Site {
         let sender = Client::register(base, "sender").await?;
         let room = sender.create_room().await?;
         let sends = format!("/_matrix/client/v3/rooms/{}/send/m.room.message", encoded(&room));
-        let sender = Wire::connect(base, sender.token()).await?;
         let owner = Client::register(base, "owner").await?;
         let owned = owner.create_room().await?;
         Ok(Self { clock: Arc::new(SystemClock::new()), flooder, flooded, sender, sends, owner, owned })
