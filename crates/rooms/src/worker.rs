@@ -179,6 +179,10 @@ impl Worker {
         let mut done: Vec<Done> = Vec::with_capacity(group.len());
         let mut requests = group.into_iter();
         while let Some(request) = requests.next() {
+            if !done.is_empty() {
+                // A full group takes as long as fifty events: others' requests are not to wait for the whole of it.
+                tokio::task::yield_now().await;
+            }
             match change.append(&request.outgoing).await {
                 Ok(Appended::Done { event_id, position, asserts }) => {
                     done.push(Done { request, event_id, position, asserts });
