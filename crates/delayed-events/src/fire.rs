@@ -97,7 +97,12 @@ impl Inner {
     pub(crate) async fn fire_wave(&self, wave: &Wave) -> Vec<Item> {
         // All are made before the first is handed over: nothing but the room decides how long that takes. Then they are polled in their
         // order, so that they take their places in the room's order in that order.
-        let made = join_all(wave.items.iter().map(|item| self.make(item))).await;
+        let mut made = Vec::with_capacity(wave.items.len());
+        for item in &wave.items {
+            made.push(self.make(item).await);
+            // A wave of one user is not to hold up what others have asked for.
+            tokio::task::yield_now().await;
+        }
         let fired = join_all(wave.items.iter().zip(made).map(|(item, made)| self.fire(item, made))).await;
         let again = wave.items.iter().zip(fired).filter(|(_, fired)| matches!(fired, Fired::Again));
         again.map(|(item, _)| *item).collect()

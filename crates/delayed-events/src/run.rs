@@ -59,7 +59,7 @@ impl DelayedEvents {
         let (done, mut ended) = mpsc::unbounded_channel();
         let mut this = Loop { inner: self.0.clone(), queue: Queue::new(shares), done, faults: HashMap::new() };
         while !cancel.is_cancelled() {
-            let more = (0..POPS).all(|_| this.take_due());
+            let more = this.take_all_due().await;
             this.start_waves();
             if more {
                 // Other tasks, and the ends of waves, come first.
@@ -118,6 +118,17 @@ impl Loop {
         Meters::levels(timing.timers.len(), self.queue.depth());
         self.queue.unpark(now);
         more
+    }
+
+    /// Moves what is due to the queue, some of a flood at a time. Answers whether there is more.
+    async fn take_all_due(&mut self) -> bool {
+        for _ in 0..POPS {
+            if !self.take_due() {
+                return false;
+            }
+            tokio::task::yield_now().await;
+        }
+        true
     }
 
     fn start_waves(&mut self) {
