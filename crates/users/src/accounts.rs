@@ -103,9 +103,14 @@ impl Accounts {
         Ok(())
     }
 
+    /// Whether any user may have asked to be erased.
+    pub(crate) fn any_erased(&self) -> bool {
+        self.any_erased.load(Ordering::Acquire)
+    }
+
     /// Whether a user of this server has asked for what they wrote to be hidden from those who have not seen it.
     pub async fn is_erased(&self, user_id: &UserId) -> Result<bool, StoreError> {
-        if !self.any_erased.load(Ordering::Acquire) {
+        if !self.any_erased() {
             return Ok(false);
         }
         let Some(user) = self.nid(user_id).await? else { return Ok(false) };

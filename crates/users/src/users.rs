@@ -265,6 +265,11 @@ impl Users {
         self.0.changes.moderate(by, user_id, change).await
     }
 
+    /// Whether any user of this server may have asked to be erased. Costs nothing; while it is false, nobody has.
+    pub fn any_erased(&self) -> bool {
+        self.0.accounts.any_erased()
+    }
+
     /// Whether a user of this server has asked for what they wrote to be hidden from those who have not seen it.
     pub async fn is_erased(&self, user_id: &UserId) -> Result<bool, StoreError> {
         self.0.accounts.is_erased(user_id).await

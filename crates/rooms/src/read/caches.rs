@@ -72,6 +72,11 @@ impl Caches {
         Self { users: Some(users), ..self }
     }
 
+    /// Whether anybody at all may have asked to be erased.
+    pub(super) fn may_be_erased(&self) -> bool {
+        self.users.as_ref().is_some_and(Users::any_erased)
+    }
+
     /// Whether the sender of an event has asked to be erased.
     pub(super) async fn is_erased(&self, sender: &str) -> Result<bool, ReadError> {
         match (&self.users, <&UserId>::try_from(sender)) {

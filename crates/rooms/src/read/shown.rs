@@ -1,6 +1,6 @@
 //! Stored events made into what one reader is shown.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use primitives::{Rix, UnixMillis};
 use storage::{
@@ -32,13 +32,15 @@ pub(crate) struct Shower<'a> {
     with_room_id: bool,
     format: EventFormat,
     fields: Option<Arc<EventFields>>,
+    /// Senders of whom it is known whether they asked to be erased.
+    erased: HashMap<String, bool>,
 }
 
 impl<'a> Shower<'a> {
     /// Shows events that say which room they are of.
     pub(crate) async fn open(room: &'a RoomView<'a>, reader: &'a Reader, now: UnixMillis) -> Result<Self, ReadError> {
         let eyes = Eyes::open(room, &reader.user_id, reader.user_nid).await?;
-        Ok(Self { room, eyes, reader, now, with_room_id: true, format: EventFormat::Client, fields: None })
+        Ok(Self::with(room, eyes, reader, now))
     }
 
     /// The same for a reader who is known to be in the room.
@@ -48,7 +50,12 @@ impl<'a> Shower<'a> {
         now: UnixMillis,
     ) -> Result<Self, ReadError> {
         let eyes = Eyes::standing_as(room, &reader.user_id, Standing::Joined).await?;
-        Ok(Self { room, eyes, reader, now, with_room_id: true, format: EventFormat::Client, fields: None })
+        Ok(Self::with(room, eyes, reader, now))
+    }
+
+    fn with(room: &'a RoomView<'a>, eyes: Eyes<'a>, reader: &'a Reader, now: UnixMillis) -> Self {
+        let (format, fields, erased) = (EventFormat::Client, None, HashMap::new());
+        Self { room, eyes, reader, now, with_room_id: true, format, fields, erased }
     }
 
     /// The same for /sync, where the room is said once for all its events, in the form that its filter asks for.
@@ -127,7 +134,19 @@ impl<'a> Shower<'a> {
     async fn is_erased(&mut self, event: &StoredEvent) -> Result<bool, ReadError> {
         let header = &event.header;
         let of_themselves = header.state_key.as_ref().is_none_or(|key| *key == header.sender);
-        Ok(of_themselves && self.room.caches.is_erased(&header.sender).await? && !self.eyes.was_there(header).await?)
+        Ok(of_themselves && self.asked_for_it(&header.sender).await? && !self.eyes.was_there(header).await?)
+    }
+
+    async fn asked_for_it(&mut self, sender: &str) -> Result<bool, ReadError> {
+        if !self.room.caches.may_be_erased() {
+            return Ok(false);
+        }
+        if let Some(known) = self.erased.get(sender) {
+            return Ok(*known);
+        }
+        let erased = self.room.caches.is_erased(sender).await?;
+        self.erased.insert(sender.to_owned(), erased);
+        Ok(erased)
     }
 
     fn plain(&self, event: Arc<StoredEvent>) -> ClientEvent {
