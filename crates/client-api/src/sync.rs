@@ -70,5 +70,10 @@ async fn sync(
         timeout: Duration::from_millis(parameters.timeout.min(api.options.sync_timeout_max_ms)),
         state_after,
     };
-    Ok(Json(api.reads.sync(&reader(&who), request).await.map_err(ApiError::internal)?))
+    let response = api.reads.sync(&reader(&who), request).await.map_err(ApiError::internal)?;
+    if parameters.timeout > 0 {
+        // Somebody who was logged out, locked or deactivated while this waited is told that, and no news.
+        api.users.check_still_in(&who).await?;
+    }
+    Ok(Json(response))
 }

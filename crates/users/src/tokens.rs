@@ -163,6 +163,24 @@ impl Tokens {
         Ok(self.identify(token).await?.requester.clone())
     }
 
+    /// Whether somebody who was let in has still a session: their account is in use and not locked, and the device is there.
+    pub(crate) async fn check_still_in(&self, requester: &Requester) -> Result<(), AuthError> {
+        let view = self.ground.storage.view();
+        let account = view.get::<tables::Accounts>(&(requester.user_nid,)).await.map_err(StoreError::from)?;
+        let device = match &requester.device_id {
+            None => true,
+            Some(device) => {
+                let key = (requester.user_nid, Text::new(device.as_str()));
+                view.contains::<tables::Devices>(&key).await.map_err(StoreError::from)?
+            }
+        };
+        match account.as_ref().map(status) {
+            Some(Status::Locked) if device => Err(AuthError::Locked),
+            Some(Status::Active | Status::Suspended) if device => Ok(()),
+            _ => Err(AuthError::Unknown { soft_logout: false }),
+        }
+    }
+
     async fn identify(&self, token: &str) -> Result<Arc<Known>, AuthError> {
         if token.is_empty() {
             return Err(AuthError::Missing);

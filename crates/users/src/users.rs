@@ -210,6 +210,11 @@ impl Users {
         self.0.tokens.authenticate(token).await
     }
 
+    /// Whether a request that was let in a while ago still would be; the error is the one that it would get now.
+    pub async fn check_still_in(&self, requester: &Requester) -> Result<(), AuthError> {
+        self.0.tokens.check_still_in(requester).await
+    }
+
     /// Lets a request in that logs out: a locked account may do that too.
     pub async fn authenticate_to_log_out(&self, token: &str) -> Result<Requester, AuthError> {
         self.0.tokens.authenticate_to_log_out(token).await

@@ -120,3 +120,26 @@ async fn whois_tells_users_of_themselves_and_administrators_of_all() {
     root.get("v3/admin/whois/@nobody:hs.test").await.refused(404, "M_NOT_FOUND");
     root.get("v3/admin/whois/@bob:elsewhere").await.refused(400, "M_INVALID_PARAM");
 }
+
+#[tokio::test]
+async fn a_sync_that_waits_tells_no_news_to_a_session_that_has_ended_meanwhile() {
+    let site = Site::new().await;
+    let (root, alice, bob) = (site.admin("root").await, site.user("alice").await, site.user("bob").await);
+    let room = alice.room(json!({ "preset": "public_chat" })).await;
+    bob.join(&room).await.ok();
+    let (second, third) = (bob.log_in().await, bob.log_in().await);
+    let since = bob.sync(None).await["next_batch"].as_str().expect("a token").to_owned();
+    let wait = format!("v3/sync?timeout=30000&since={since}");
+    let (waited, ()) = tokio::join!(second.get(&wait), async {
+        second.post("v3/logout", json!({})).await.ok();
+        alice.say(&room, "1", "news").await;
+    });
+    waited.refused(401, "M_UNKNOWN_TOKEN");
+    let since = bob.sync(None).await["next_batch"].as_str().expect("a token").to_owned();
+    let wait = format!("v3/sync?timeout=30000&since={since}");
+    let (waited, ()) = tokio::join!(third.get(&wait), async {
+        set(&root, "lock", &bob.id, true).await.ok();
+        alice.say(&room, "2", "news").await;
+    });
+    waited.refused(401, "M_USER_LOCKED");
+}
