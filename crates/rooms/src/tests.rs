@@ -14,15 +14,15 @@ use std::sync::Arc;
 
 use primitives::{ManualClock, Random, ServerKey, SharedClock, UnixMillis};
 use ruma::{
-    OwnedUserId, UserId,
+    EventId, OwnedUserId, UserId,
     canonical_json::{CanonicalJsonObject, to_canonical_value},
     server_name,
 };
 use serde_json::Value;
-use storage::Storage;
+use storage::{Batch, Storage, Text, schema::meta::Counters};
 use users::{Authority, NewAccount, Users};
 
-use crate::{CreateRoom, Options, Outgoing, Pdu, Room, Rooms, SendError, Sent, current::Current};
+use crate::{CreateRoom, Options, Outgoing, Pdu, Rider, Room, Rooms, SendError, Sent, current::Current};
 
 /// A server of two local users, `@alice:x` and `@bob:x`, whose rates are not limited.
 pub(crate) struct Server {
@@ -92,6 +92,16 @@ async fn register(users: &Users, name: &str) {
     };
     // A server on a used store has its users already.
     drop(users.register(account).await);
+}
+
+/// A rider that leaves a mark, once only.
+pub(crate) fn marker(name: &'static str) -> Rider {
+    Rider::new(move |_: &EventId| {
+        let key = (Text::new(name),);
+        let mut batch = Batch::new();
+        batch.assert_absent::<Counters>(&key).put::<Counters>(&key, &1);
+        batch
+    })
 }
 
 /// Sends a message and answers with what became of it.

@@ -1,5 +1,7 @@
 //! The worker's part: what is missing, where the event stands, and the verdict by its auth events, the state before it, and the current state.
 
+use std::collections::BTreeSet;
+
 use primitives::{NodeId, Rank, Rix};
 use ruma::OwnedEventId;
 use storage::{
@@ -31,18 +33,26 @@ impl Change {
     /// Takes events in, in whatever order they need. Answers in the order given.
     pub(crate) async fn take_in(&mut self, events: Vec<Prepared>) -> Result<Vec<Received>, ReadError> {
         let mut answers: Vec<Option<Received>> = events.iter().map(|_| None).collect();
+        let mut arrived = BTreeSet::new();
         loop {
             let mut progress = false;
             for (event, answer) in events.iter().zip(&mut answers) {
-                if matches!(answer, Some(Received::Stored(..))) {
+                // Looking again costs much where the state before is given: only for what has come since.
+                let wanted = match answer {
+                    None => true,
+                    Some(Received::Missing(_, missing)) => missing.iter().any(|id| arrived.contains(id)),
+                    Some(Received::Stored(..) | Received::Invalid(_)) => false,
+                };
+                if !wanted {
                     continue;
                 }
                 let received = self.take_one(event).await?;
-                progress |= matches!(received, Received::Stored(..));
+                if let Received::Stored(id, _) = &received {
+                    progress |= arrived.insert(id.clone());
+                }
                 *answer = Some(received);
             }
-            let waits = answers.iter().any(|answer| matches!(answer, Some(Received::Missing(..))));
-            if !progress || !waits {
+            if !progress {
                 return Ok(answers.into_iter().flatten().collect());
             }
         }

@@ -4,7 +4,7 @@ use primitives::{ManualClock, Random, SharedClock, UnixMillis};
 use ruma::{EventId, OwnedEventId};
 use serde_json::json;
 use storage::{
-    Batch, Direction, Fault, Faults, KeyRange, MemoryDisk, Options as StoreOptions, Step, Storage, Text,
+    Direction, Fault, Faults, KeyRange, MemoryDisk, Options as StoreOptions, Step, Storage, Text,
     schema::{
         meta::Counters,
         rooms::{
@@ -14,17 +14,8 @@ use storage::{
     },
 };
 
-use super::{ALICE, BOB, Server, current, object, say, set, uid, user};
-use crate::{CreateRoom, Details, Outgoing, Rider, Room, SendError, Sent, event_key};
-
-fn marker(name: &'static str) -> Rider {
-    Rider::new(move |_: &EventId| {
-        let key = (Text::new(name),);
-        let mut batch = Batch::new();
-        batch.assert_absent::<Counters>(&key).put::<Counters>(&key, &1);
-        batch
-    })
-}
+use super::{ALICE, BOB, Server, current, marker, object, say, set, uid, user};
+use crate::{CreateRoom, Details, Outgoing, Room, SendError, Sent, event_key};
 
 async fn server_on(disk: &MemoryDisk, faults: &Faults) -> Option<Server> {
     let clock = ManualClock::new(UnixMillis(1_700_000_000_000));

@@ -1,23 +1,17 @@
 //! Forward extremities: how many a room has, who merges them, and what is one across gaps and events that are not accepted.
 
 use primitives::NodeId;
-use ruma::{EventId, OwnedEventId};
+use ruma::OwnedEventId;
 use serde_json::json;
-use storage::{
-    Batch, Text,
-    schema::{
-        meta::Counters,
-        rooms::{RoomHeads, Verdict},
-    },
-};
+use storage::schema::rooms::{RoomHeads, Verdict};
 
 use super::{
     ALICE, BOB, Server, current,
     forks::{Author, Draft, Look, joined, keys, member, message, state},
-    say, set, user,
+    marker, say, set, user,
 };
 use crate::{
-    Incoming, Outgoing, Pdu, Reader, Received, Rider, Room,
+    Incoming, Outgoing, Pdu, Reader, Received, Room,
     filter::Filter,
     merge::{DUMMY_EVENT, MAX_EXTREMITIES},
     persist::MAX_WAITING,
@@ -77,13 +71,9 @@ async fn nodes_made_for_a_refused_event_are_in_no_cache() {
     fork(&look, &mut far, &look.tips().await, 30).await;
     // In one group: one that is refused after the state before it was worked out, and one that only writes what rides along.
     let member = current(&room, "m.room.member", ALICE).await.expect("there").content_as().expect("an object");
-    let rider = Rider::new(|_: &EventId| {
-        let mut batch = Batch::new();
-        batch.put::<Counters>(&(Text::new("test"),), &1);
-        batch
-    });
     let again = Outgoing::state(user(ALICE), "m.room.member", ALICE, member);
-    let (refused, same) = tokio::join!(say(&room, BOB, "hi"), room.send(Outgoing { riders: vec![rider], ..again }));
+    let (refused, same) =
+        tokio::join!(say(&room, BOB, "hi"), room.send(Outgoing { riders: vec![marker("test")], ..again }));
     assert!(refused.is_err());
     same.expect("is there already");
     let head = server.storage.view().get::<RoomHeads>(&(room.nid(),)).await.expect("readable").expect("there");

@@ -16,17 +16,8 @@ use storage::{
     },
 };
 
-use super::{ALICE, BOB, Server, current, object, say, set, uid, user};
+use super::{ALICE, BOB, Server, current, marker, object, say, set, uid, user};
 use crate::{Details, Options, Outgoing, Rider, Room, SendError, SlotUnchanged, event_key};
-
-fn marker(name: &'static str) -> Rider {
-    Rider::new(move |_: &EventId| {
-        let key = (Text::new(name),);
-        let mut batch = Batch::new();
-        batch.assert_absent::<Counters>(&key).put::<Counters>(&key, &1);
-        batch
-    })
-}
 
 fn message(body: &str) -> Outgoing {
     Outgoing::message(user(ALICE), "m.room.message", object(&json!({ "body": body })))
