@@ -87,6 +87,8 @@ pub struct Api {
     pub reads: ::rooms::read::Reads,
     /// Delayed events.
     pub delayed: ::delayed_events::DelayedEvents,
+    /// Durable work in the background.
+    pub jobs: ::jobs::Jobs,
     /// Configuration.
     pub options: Arc<Options>,
 }

@@ -84,7 +84,6 @@ fn own(who: &Requester, user: &str, field: &str) -> ApiResult<()> {
     if user_id(user)? == who.user_id { Ok(()) } else { Err(ApiError::forbidden("This is somebody else's profile")) }
 }
 
-#[expect(clippy::default_trait_access, reason = "nothing rides along, and a batch is not this crate's to name")]
 async fn set(
     State(api): State<Api>,
     Authenticated(who): Authenticated,
@@ -98,17 +97,16 @@ async fn set(
         None if field == "displayname" || field == "avatar_url" => CanonicalJsonValue::Null,
         None => return Err(ApiError::missing_param(format!("`{field}` is missing"))),
     };
-    api.users.profiles().set(who.user_nid, &field, value, &Default::default()).await?;
+    api.jobs.set_profile_field(who.user_nid, &field, value).await?;
     Ok(Json(json!({})))
 }
 
-#[expect(clippy::default_trait_access, reason = "nothing rides along, and a batch is not this crate's to name")]
 async fn remove(
     State(api): State<Api>,
     Authenticated(who): Authenticated,
     Args((user, field)): Args<(String, String)>,
 ) -> ApiResult<Json<Value>> {
     own(&who, &user, &field)?;
-    api.users.profiles().remove(who.user_nid, &field, &Default::default()).await?;
+    api.jobs.remove_profile_field(who.user_nid, &field).await?;
     Ok(Json(json!({})))
 }

@@ -38,6 +38,8 @@ mod pages;
 mod passwords;
 #[path = "api/profile_policy.rs"]
 mod profile_policy;
+#[path = "api/profiles.rs"]
+mod profiles;
 #[path = "api/protocol.rs"]
 mod protocol;
 #[path = "api/push_rules.rs"]

@@ -53,6 +53,8 @@ pub(crate) struct Change {
     pub(crate) user_log_rows: u16,
     /// Local users whose membership changed: woken besides the local members.
     pub(crate) affected: BTreeSet<UserNid>,
+    /// The batch begins a job.
+    pub(crate) begins_job: bool,
 }
 
 impl Change {
@@ -79,6 +81,7 @@ impl Change {
             room_log_rows: 0,
             user_log_rows: 0,
             affected: BTreeSet::new(),
+            begins_job: false,
         }
     }
 

@@ -22,6 +22,7 @@ impl Change {
     pub(crate) async fn commit(mut self) -> Result<(Memory, StreamPosition), CommitError> {
         let room = self.memory.info.nid;
         let context = std::sync::Arc::clone(&self.context);
+        let old_root = self.memory.stored.as_ref().map(|head| head.root);
         // Events that were refused after they were built may have left slots in the batch, and nodes that nothing holds.
         let sealed = !self.events.is_empty() || self.memory.stored.as_ref() != Some(&self.memory.head);
         if sealed {
@@ -38,6 +39,12 @@ impl Change {
         self.keep(position);
         if self.room_log_rows > 0 {
             writing.committed(position);
+        }
+        if old_root != Some(self.memory.head.root) {
+            context.signals.change_state(room);
+        }
+        if self.begins_job {
+            context.signals.begin_job();
         }
         for user in self.concerned() {
             context.users.wakeups().wake(user, position);

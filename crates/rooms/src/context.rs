@@ -7,7 +7,7 @@ use ruma::OwnedServerName;
 use storage::{ReadError, Storage};
 use users::{StoreError, Users};
 
-use crate::{RoomVersion, activity::RoomActivity, pdu::MAX_PDU_BYTES, read::Caches, tree::NodeCache};
+use crate::{RoomVersion, activity::RoomActivity, pdu::MAX_PDU_BYTES, read::Caches, signals::Signals, tree::NodeCache};
 
 /// What the configuration decides about rooms.
 #[derive(Clone, Debug)]
@@ -49,6 +49,8 @@ pub(crate) struct Context {
     pub(crate) nodes: Arc<NodeCache>,
     /// What the readers remember: what was just stored is put there.
     pub(crate) caches: Arc<Caches>,
+    /// What followers are told after a commit.
+    pub(crate) signals: Arc<Signals>,
 }
 
 impl Context {

@@ -38,6 +38,7 @@ pub mod render;
 pub mod resolve;
 mod resolved;
 mod room;
+mod signals;
 mod slots;
 pub mod state;
 mod suspension;
@@ -64,6 +65,7 @@ pub use receipts::{Marks, ReceiptError, ReceiptType, RemoteReceipt, Thread};
 pub use receive::{EventKeys, Incoming, ReceiveError, Received};
 pub use registry::{RoomError, Rooms};
 pub use room::Room;
+pub use signals::Signals;
 pub use storage::schema::rooms::{EventLocal, Membership};
 pub use version::RoomVersion;
 

@@ -3,6 +3,7 @@
 mod check;
 mod forget;
 mod guests;
+mod profile;
 mod restricted;
 
 use ruma::{UserId, canonical_json::CanonicalJsonObject};
@@ -14,7 +15,9 @@ use users::Limit;
 
 pub(crate) use check::check;
 pub use forget::ForgetError;
-pub(crate) use guests::{closes, see_out};
+pub use guests::SeenOut;
+pub(crate) use guests::lets_guests_in;
+pub use profile::FIELDS as PROFILE_FIELDS;
 
 use crate::{
     context::read_error,
@@ -165,9 +168,9 @@ impl Rooms {
     pub(crate) async fn member_content(&self, user: &UserId, name: &str) -> Result<CanonicalJsonObject, ReadError> {
         let mut content = membership(name);
         let profile = self.context().users.profiles().get(user).await.map_err(read_error)?.unwrap_or_default();
-        for (key, value) in [("displayname", profile.display_name()), ("avatar_url", profile.avatar_url())] {
-            if let Some(value) = value {
-                content.insert(key.to_owned(), value.into());
+        for field in PROFILE_FIELDS {
+            if let Some(value) = profile.field(field).and_then(|value| value.as_str()) {
+                content.insert(field.to_owned(), value.into());
             }
         }
         Ok(content)

@@ -1,6 +1,7 @@
 //! Writing a judged event: the one place that turns an event into rows. Everything that the event implies for local users goes into the
 //! same batch (I1).
 
+mod guests;
 mod index;
 mod members;
 mod order;
@@ -149,6 +150,7 @@ impl Change {
         };
         self.remember(&changes).await?;
         self.write_members(&changes).await?;
+        self.write_guests(&changes).await?;
         let changed: Vec<_> = changes.iter().map(|change| change.slot).collect();
         let changed = (changed.len() <= MAX_LISTED_SLOTS).then_some(changed);
         let entry = RoomLogEntry::Event { rix, rank: event.rank, root, changed, relay: event.relay };

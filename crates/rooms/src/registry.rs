@@ -10,7 +10,10 @@ use parking_lot::Mutex;
 use primitives::{Random, RoomNid, ServerKey, SharedClock};
 use quick_cache::sync::Cache;
 use ruma::{OwnedRoomId, RoomId};
-use storage::{Batch, CommitError, ReadError, Storage, Text, schema::meta::Counters};
+use storage::{
+    Batch, CommitError, ReadError, Storage, Text,
+    schema::{meta::Counters, rooms as schema},
+};
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use users::Users;
@@ -22,6 +25,7 @@ use crate::{
     memory::RoomInfo,
     read::Reads,
     room::Room,
+    signals::Signals,
     tree::NodeCache,
     worker::{INBOX, Request, Worker},
 };
@@ -77,7 +81,9 @@ impl Rooms {
         let reads =
             Reads::new(storage.clone(), users.clone(), clock.clone(), Arc::clone(&activity), Arc::clone(&nodes));
         let caches = Arc::clone(reads.caches());
-        let context = Arc::new(Context { storage, users, clock, random, key, options, activity, nodes, caches });
+        let signals = Arc::default();
+        let context =
+            Arc::new(Context { storage, users, clock, random, key, options, activity, nodes, caches, signals });
         let workers = Arc::new(Workers::default());
         Self(Arc::new(Inner { context, reads, workers, known, numbers: tokio::sync::Mutex::new(0..0) }))
     }
@@ -89,6 +95,17 @@ impl Rooms {
         }
         let (nid, version) = find_room(&self.0.context.storage.view(), id).await?.ok_or(RoomError::Unknown)?;
         Ok(self.handle(RoomInfo { nid, room_id: id.to_owned(), version }))
+    }
+
+    /// A room by its number on this server.
+    pub async fn room_by_number(&self, nid: RoomNid) -> Result<Room, RoomError> {
+        let row = self.0.context.storage.view().get::<schema::Rooms>(&(nid,)).await?.ok_or(RoomError::Unknown)?;
+        self.room(row.room_id.as_str().try_into().map_err(|_| RoomError::Unknown)?).await
+    }
+
+    /// What followers of the rooms wait for.
+    pub fn signals(&self) -> &Arc<Signals> {
+        &self.0.context.signals
     }
 
     /// The reading half.

@@ -59,18 +59,11 @@ impl Room {
         crate::canonical_alias::check(self, &outgoing).await?;
         self.vouch(&mut outgoing).await?;
         crate::membership::check(self, &outgoing).await?;
-        let closes_to_guests = crate::membership::closes(&outgoing);
         let (reply, answer) = oneshot::channel();
         let request = Request::Send(SendRequest { outgoing: Box::new(outgoing), reply });
         self.rooms.ask(&self.info, request).await.map_err(|_| SendError::Unavailable)?;
         // A worker that dies without an answer has written nothing that it knows of.
-        let sent = answer.await.unwrap_or(Err(SendError::Unavailable))?;
-        if closes_to_guests {
-            // The event is there, whatever becomes of the guests.
-            let seen_out = Box::pin(crate::membership::see_out(self)).await;
-            seen_out.unwrap_or_else(|error| tracing::warn!(%error, "a room's guests are not seen out"));
-        }
-        Ok(sent)
+        answer.await.unwrap_or(Err(SendError::Unavailable))
     }
 
     /// Whether the room's state stands as a rider's precondition asks. Says nothing of what the worker will find: it judges again.

@@ -85,6 +85,7 @@ impl StoreCheck {
             key: Arc::clone(key),
             options: options.clone(),
             activity: Arc::clone(activity),
+            signals: Arc::default(),
             caches: Arc::new(Caches::new(storage.hash(), Arc::clone(&nodes), Arc::clone(activity))),
             nodes,
         };

@@ -6,6 +6,7 @@
 mod check;
 mod delayed_events;
 mod error;
+mod jobs;
 mod limits;
 mod sections;
 mod services;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     delayed_events::{CancelOnNewerState, DelayedEvents},
     error::ConfigError,
+    jobs::Jobs,
     limits::Limits,
     sections::{
         Contact, Durability, Federation, Listener, Log, LogFormat, Registration, RegistrationMode, Storage, Support,
@@ -58,6 +60,9 @@ pub struct Config {
     /// Delayed events and their limits.
     #[serde(default)]
     pub delayed_events: DelayedEvents,
+    /// Work in the background.
+    #[serde(default)]
+    pub jobs: Jobs,
     /// Other servers.
     #[serde(default)]
     pub federation: Federation,

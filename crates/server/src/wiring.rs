@@ -8,6 +8,7 @@ use anyhow::Context;
 use axum::Router;
 use client_api::Api;
 use delayed_events::DelayedEvents;
+use jobs::{Jobs, Projections};
 use primitives::{Random, SharedClock};
 use rooms::Rooms;
 use ruma::{OwnedUserId, UserId};
@@ -76,6 +77,7 @@ impl Accounts {
 pub struct Stack {
     accounts: Accounts,
     rooms: Rooms,
+    projections: Projections,
     api: Api,
 }
 
@@ -92,11 +94,14 @@ impl Stack {
         let rooms = Rooms::open(storage.clone(), users.clone(), clock.clone(), random.clone(), key, options);
         let reads = rooms.reads().clone();
         let options = options::delayed_events(config);
+        let (on, us, at) = (storage.clone(), users.clone(), rooms.clone());
+        let projections = Projections::open(on.clone(), at.clone(), clock.clone());
+        let jobs = Jobs::open(on, us, at, clock.clone(), &options::jobs(config));
         let (clock, random) = (clock.clone(), random.clone());
         let delayed = DelayedEvents::open(storage, users.clone(), rooms.clone(), clock, random, options).await?;
         let options = Arc::new(options::client_api(config));
-        let api = Api { users, rooms: rooms.clone(), reads, delayed, options };
-        Ok(Self { accounts, rooms, api })
+        let api = Api { users, rooms: rooms.clone(), reads, delayed, jobs, options };
+        Ok(Self { accounts, rooms, projections, api })
     }
 
     /// The accounts.
@@ -125,6 +130,10 @@ impl Stack {
         tasks.spawn(async move { users.run(stopped).await });
         let (delayed, stopped) = (self.api.delayed.clone(), stop.clone());
         tasks.spawn(async move { delayed.run(stopped).await });
+        let (jobs, stopped) = (self.api.jobs.clone(), stop.clone());
+        tasks.spawn(async move { jobs.run(stopped).await });
+        let (projections, stopped) = (self.projections.clone(), stop.clone());
+        tasks.spawn(async move { projections.run(stopped).await });
     }
 
     /// Checks what is stored against the invariants. For a store that nothing writes.
@@ -132,7 +141,9 @@ impl Stack {
     /// # Errors
     /// A store that can't be read.
     pub async fn verify(&self) -> anyhow::Result<Checked> {
-        Ok(Checked { rooms: self.rooms.verify().await?, delayed: self.api.delayed.verify().await? })
+        let mut jobs = self.api.jobs.verify().await?;
+        self.projections.verify(&mut jobs).await?;
+        Ok(Checked { rooms: self.rooms.verify().await?, delayed: self.api.delayed.verify().await?, jobs })
     }
 
     /// Waits until the store can't write any more. Why.
@@ -154,17 +165,19 @@ pub struct Checked {
     pub rooms: rooms::verify::Report,
     /// In the delayed events.
     pub delayed: delayed_events::verify::Report,
+    /// In the jobs and projections.
+    pub jobs: jobs::verify::Report,
 }
 
 impl Checked {
     /// Whether nothing is wrong.
     pub fn is_whole(&self) -> bool {
-        self.rooms.is_whole() && self.delayed.is_whole()
+        self.rooms.is_whole() && self.delayed.is_whole() && self.jobs.is_whole()
     }
 }
 
 impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n{}", self.rooms, self.delayed)
+        write!(f, "{}\n{}\n{}", self.rooms, self.delayed, self.jobs)
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use delayed_events::DelayedEvents;
+use jobs::{Jobs, Projections};
 use primitives::{ManualClock, Random, ServerKey, SharedClock, UnixMillis};
 use rooms::{Reads, Rooms};
 use ruma::{OwnedServerName, ServerName};
@@ -23,6 +24,10 @@ pub struct Parts {
     pub reads: Reads,
     /// Delayed events. Nothing sends what is due unless a test runs it.
     pub delayed: DelayedEvents,
+    /// Jobs. Nothing does them unless a test runs them.
+    pub jobs: Jobs,
+    /// Projections. Nothing follows the rooms unless a test does.
+    pub projections: Projections,
     /// Time; starts in November 2023.
     pub clock: Arc<ManualClock>,
     /// Randomness; the same in every run.
@@ -64,8 +69,10 @@ impl Parts {
         let reads = rooms.reads().clone();
         let delayed = delayed_events::Options::default();
         let (on, us, at) = (storage.clone(), users.clone(), rooms.clone());
+        let projections = Projections::open(on.clone(), at.clone(), shared.clone());
+        let jobs = Jobs::open(on.clone(), us.clone(), at.clone(), shared.clone(), &jobs::Options::default());
         let delayed =
             DelayedEvents::open(on, us, at, shared, random.clone(), delayed).await.expect("delayed events open");
-        Self { storage, users, rooms, reads, delayed, clock, random }
+        Self { storage, users, rooms, reads, delayed, jobs, projections, clock, random }
     }
 }

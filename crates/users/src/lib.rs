@@ -39,7 +39,7 @@ pub use limits::{KeyedLimit, Limit, LimitExceeded, Limits, Rate, RateLimits};
 pub use login::{Identifier, LoggedIn, Login, LoginError};
 pub use openid::OpenIdError;
 pub use options::{AccountDataSizes, Options, PasswordHashCost, ProfileSizes, RegistrationMode, ReportSizes};
-pub use profiles::{Profile, ProfileError};
+pub use profiles::{Profile, ProfileChange, ProfileError};
 pub use push_rules::{PushRules, PushRulesError};
 pub use register::{Authority, NewAccount, RegisterError, Registered};
 pub use reports::{Report, ReportError, ReportSubject};

@@ -49,6 +49,7 @@ async fn guests_are_taken_out_when_a_room_closes_to_them() {
         user.join(&room).await.ok();
     }
     alice.set_state(&room, "m.room.guest_access", json!({ "guest_access": "forbidden" })).await.ok();
+    site.work().await;
     for (user, membership) in [(&one, "leave"), (&two, "leave"), (&bob, "join")] {
         assert_eq!(alice.member(&room, user).await["membership"], membership);
     }

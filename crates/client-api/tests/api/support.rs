@@ -75,6 +75,7 @@ impl Site {
             rooms: parts.rooms.clone(),
             reads: parts.reads.clone(),
             delayed: parts.delayed.clone(),
+            jobs: parts.jobs.clone(),
             options: Arc::new(options),
         };
         Self { router: client_api::router(api), parts }
@@ -103,6 +104,11 @@ impl Site {
         let admin = self.user(name).await;
         self.parts.users.administer(admin.nid().await, users::Administration::Admin(true)).await.expect("promoted");
         admin
+    }
+
+    /// Does the work that waits in the background.
+    pub(crate) async fn work(&self) {
+        self.parts.jobs.run_due().await.expect("the store works");
     }
 
     /// A new user.

@@ -13,8 +13,9 @@ use storage::{
 
 use super::Details;
 use crate::{
+    Pdu,
     context::read_error,
-    outgoing::{Outgoing, SendError},
+    outgoing::{SendError, Sent},
     room::Room,
 };
 
@@ -33,40 +34,52 @@ async fn has_guest_account(room: &Room, user: UserNid) -> Result<bool, SendError
     Ok(account.is_some_and(|account| account.kind == AccountKind::Guest))
 }
 
-pub(super) async fn check_welcome(room: &Room) -> Result<(), SendError> {
+/// Whether an `m.room.guest_access` event lets guests in.
+pub(crate) fn lets_guests_in(event: &Pdu) -> bool {
     #[derive(Deserialize)]
     struct GuestAccess {
         guest_access: String,
     }
-    let event = room.current().await?.event("m.room.guest_access", "").await?;
-    let access = event.and_then(|event| event.content_as::<GuestAccess>().ok());
-    let welcome = access.is_some_and(|access| access.guest_access == "can_join");
-    if welcome { Ok(()) } else { Err(SendError::GuestForbidden) }
+    event.content_as::<GuestAccess>().is_ok_and(|content| content.guest_access == "can_join")
 }
 
-/// Whether an event closes its room to guests.
-pub(crate) fn closes(outgoing: &Outgoing) -> bool {
-    let access = outgoing.content.get("guest_access").and_then(|access| access.as_str());
-    outgoing.event_type == "m.room.guest_access"
-        && outgoing.state_key.as_deref() == Some("")
-        && access != Some("can_join")
+pub(super) async fn check_welcome(room: &Room) -> Result<(), SendError> {
+    if room.is_open_to_guests().await? { Ok(()) } else { Err(SendError::GuestForbidden) }
 }
 
-/// Makes every guest of this server leave a room that is closed to guests now. One who can't be made to is logged and stays.
-pub(crate) async fn see_out(room: &Room) -> Result<(), SendError> {
-    let mut rest = Some(KeyRange::prefix(&(room.nid(),)));
-    while let Some(range) = rest {
-        let page = room.context().storage.view().scan::<LocalMembers>(&range, PAGE, Direction::Forward).await?;
-        rest = page.rest;
+impl Room {
+    /// Whether guests may join as the room's state stands.
+    pub async fn is_open_to_guests(&self) -> Result<bool, SendError> {
+        let event = self.current().await?.event("m.room.guest_access", "").await?;
+        Ok(event.is_some_and(|event| lets_guests_in(&event)))
+    }
+
+    /// Makes the guests among the next local members leave: those after a user by number, at most `limit` members. Answers with the last member
+    /// looked at, if there may be more, and what became of each guest.
+    pub async fn see_guests_out(&self, after: Option<UserNid>, limit: usize) -> Result<SeenOut, SendError> {
+        let range = match after {
+            Some(UserNid(last)) => KeyRange::from(&(self.nid(),), &(self.nid(), UserNid(last.saturating_add(1)))),
+            None => KeyRange::prefix(&(self.nid(),)),
+        };
+        let page = self.context().storage.view().scan::<LocalMembers>(&range, limit, Direction::Forward).await?;
+        let last = page.rest.and_then(|_| page.rows.last().map(|((_, user), _)| *user));
+        let mut guests = Vec::new();
         for ((_, nid), _) in page.rows.into_iter().filter(|(_, membership)| *membership == Membership::Join) {
-            if !has_guest_account(room, nid).await? {
-                continue;
-            }
-            let Some(guest) = room.context().users.user_id(nid).await.map_err(read_error)? else { continue };
-            if let Err(error) = room.leave(&guest, Details::default()).await {
-                tracing::warn!(%error, room_id = %room.id(), "a guest stays in a room that is closed to guests");
+            if has_guest_account(self, nid).await?
+                && let Some(guest) = self.context().users.user_id(nid).await.map_err(read_error)?
+            {
+                guests.push(self.leave(&guest, Details::default()).await);
             }
         }
+        Ok(SeenOut { last, guests })
     }
-    Ok(())
+}
+
+/// How far the guests of a room are seen out.
+#[derive(Debug)]
+pub struct SeenOut {
+    /// The last member looked at; `None`: there are no more.
+    pub last: Option<UserNid>,
+    /// What became of each guest among them.
+    pub guests: Vec<Result<Sent, SendError>>,
 }

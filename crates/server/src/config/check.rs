@@ -3,7 +3,7 @@
 use ruma::RoomVersionId;
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, Contact, Limits};
+use super::{Config, Contact, Jobs, Limits};
 
 /// A key with a bad value.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
         return Err(problem("storage.memory_budget", "must be at least 16MiB"));
     }
     EnvFilter::try_new(&config.log.filter).map_err(|error| problem("log.filter", error.to_string()))?;
+    check_jobs(&config.jobs)?;
     check_rates(config)?;
     check_limits(&config.limits)
 }
@@ -132,6 +133,22 @@ fn check_transports(config: &Config) -> Result<(), Problem> {
             let url = url.as_str().ok_or_else(|| "must be a string".to_owned()).and_then(check_url);
             url.map_err(|reason| problem(format!("rtc.transports.{index}.livekit_service_url"), reason))?;
         }
+    }
+    Ok(())
+}
+
+fn check_jobs(jobs: &Jobs) -> Result<(), Problem> {
+    let counts = [
+        ("jobs.concurrent", jobs.concurrent),
+        ("jobs.concurrent_per_kind", jobs.concurrent_per_kind),
+        ("jobs.failures_max", jobs.failures_max),
+    ];
+    if let Some((key, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
+        return Err(problem(key, "must be at least 1"));
+    }
+    // A pause of an hour for every event is as good as never.
+    if !(jobs.profile_events_per_second.is_finite() && jobs.profile_events_per_second >= 0.001) {
+        return Err(problem("jobs.profile_events_per_second", "must be at least 0.001"));
     }
     Ok(())
 }

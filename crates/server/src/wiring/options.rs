@@ -141,6 +141,18 @@ pub fn delayed_events(config: &Config) -> delayed_events::Options {
     }
 }
 
+/// Those of jobs.
+pub fn jobs(config: &Config) -> jobs::Options {
+    let section = &config.jobs;
+    jobs::Options {
+        concurrent: section.concurrent as usize,
+        concurrent_per_kind: section.concurrent_per_kind as usize,
+        failures_max: section.failures_max,
+        profile_events_per_second: section.profile_events_per_second,
+        ..jobs::Options::default()
+    }
+}
+
 /// Those of the client API.
 pub fn client_api(config: &Config) -> client_api::Options {
     let (limits, delayed) = (&config.limits, &config.delayed_events);
@@ -239,5 +251,6 @@ mod tests {
         assert_eq!(format!("{delayed:?}"), format!("{:?}", delayed_events::Options::default()));
         let rooms = rooms(&config).expect("a version");
         assert_eq!(format!("{rooms:?}"), format!("{:?}", rooms::Options::new(config.server_name.clone())));
+        assert_eq!(jobs(&config), jobs::Options::default());
     }
 }

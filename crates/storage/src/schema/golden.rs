@@ -1,6 +1,6 @@
 //! The bytes of every table's keys and values. A change here is a change of the schema: it needs a new version and a migration.
 //!
-//! Accounts and delayed events have theirs beside their tables.
+//! Accounts, delayed events and jobs have theirs beside their tables.
 
 mod account_data;
 mod meta;
@@ -11,7 +11,7 @@ mod services;
 
 use std::fmt::Write as _;
 
-use super::{MODULES, delayed, testing, users};
+use super::{MODULES, delayed, jobs, testing, users};
 use crate::{Key, Table, Value};
 
 /// Rows of some tables, as text.
@@ -86,7 +86,7 @@ fn show(bytes: &[u8]) -> String {
 fn every_table_has_a_golden_row() {
     let golden = [meta::rows(), push::rows(), rooms::rows(), services::rows(), receipts::rows(), account_data::rows()];
     let covered: Vec<u8> = golden.into_iter().flat_map(|golden| golden.tables).collect();
-    let beside = [users::TABLES, delayed::TABLES, testing::TABLES].concat();
+    let beside = [users::TABLES, delayed::TABLES, jobs::TABLES, testing::TABLES].concat();
     for table in MODULES.iter().copied().flatten() {
         let elsewhere = beside.iter().any(|t| t.id == table.id);
         assert!(elsewhere || covered.contains(&table.id.0), "table {} has no golden row", table.name);
