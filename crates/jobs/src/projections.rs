@@ -167,13 +167,17 @@ impl Projections {
             Ok(behind) => behind.into_iter().for_each(|room| signals.change_state(room)),
             Err(error) => tracing::error!(%error, "what projections have missed is not known before the next start"),
         }
-        let mut failed = BTreeSet::new();
+        let (mut failed, mut retry_at) = (BTreeSet::new(), None);
         while !cancel.is_cancelled() {
             self.follow(&cancel, &mut failed).await;
+            let now = self.0.clock.monotonic();
+            // The first failure counts: what goes on changing must not put the retry off for ever.
+            retry_at = retry_at.or(Some(now + RETRY)).filter(|_| !failed.is_empty());
             tokio::select! {
                 () = cancel.cancelled() => {}
                 () = signals.state_changed() => {}
-                () = self.0.clock.sleep(RETRY), if !failed.is_empty() => {
+                () = self.0.clock.sleep(retry_at.unwrap_or(now).saturating_sub(now)), if retry_at.is_some() => {
+                    retry_at = None;
                     std::mem::take(&mut failed).into_iter().for_each(|room| signals.change_state(room));
                 }
             }

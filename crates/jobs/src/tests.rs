@@ -107,7 +107,7 @@ impl World {
     }
 
     pub(crate) async fn member_id(&self, room: &Room, reader: &UserId, user: &UserId) -> String {
-        self.member_event(room, reader, user).await.event.header().event_id.clone()
+        self.member_event(room, reader, user).await.event.header.event_id.clone()
     }
 
     /// Does what is due.
