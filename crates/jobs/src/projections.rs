@@ -108,11 +108,11 @@ impl RoomChange {
     /// An event, canonical JSON as it was received.
     pub async fn json(&self, rix: Rix) -> Result<Vec<u8>, ReadError> {
         let json = self.view.get::<EventJson>(&(self.room, rix)).await?;
-        json.map(|json| json.0).ok_or_else(|| missing::<EventJson>(format!("event {rix} of room {}", self.room)))
+        json.map(|json| json.0).ok_or_else(|| missing::<EventJson>(&format!("event {rix} of room {}", self.room)))
     }
 }
 
-fn missing<T: Table>(what: String) -> ReadError {
+fn missing<T: Table>(what: &str) -> ReadError {
     CorruptValue { table: T::NAME, reason: format!("{what} is missing") }.into()
 }
 
@@ -178,7 +178,9 @@ impl Projections {
                 () = signals.state_changed() => {}
                 () = self.0.clock.sleep(retry_at.unwrap_or(now).saturating_sub(now)), if retry_at.is_some() => {
                     retry_at = None;
-                    std::mem::take(&mut failed).into_iter().for_each(|room| signals.change_state(room));
+                    for room in std::mem::take(&mut failed) {
+                        signals.change_state(room);
+                    }
                 }
             }
         }
@@ -307,7 +309,7 @@ async fn slot_changes(view: &View, room: RoomNid, part: Vec<Difference>) -> Resu
     let keys: Vec<_> = part.iter().map(|difference| (room, difference.slot)).collect();
     let rows = view.multi_get::<SlotKeys>(&keys).await?;
     let changes = part.into_iter().zip(rows).map(|(difference, key)| {
-        let key = key.ok_or_else(|| missing::<SlotKeys>(format!("slot {} of room {room}", difference.slot)))?;
+        let key = key.ok_or_else(|| missing::<SlotKeys>(&format!("slot {} of room {room}", difference.slot)))?;
         Ok(SlotChange { key, before: difference.before, after: difference.after })
     });
     changes.collect()

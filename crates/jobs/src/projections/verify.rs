@@ -31,7 +31,10 @@ impl Projections {
         let mut rest = Some(KeyRange::prefix(&(Members::NUMBER,)));
         while let Some(range) = rest {
             let page = match view.scan::<Projected>(&range, PAGE, Direction::Forward).await {
-                Err(ReadError::Corrupt(error)) => return Ok(report.fault(error.to_string())),
+                Err(ReadError::Corrupt(error)) => {
+                    report.fault(error.to_string());
+                    return Ok(());
+                }
                 page => page?,
             };
             for ((_, room), row) in page.rows {
@@ -78,7 +81,7 @@ impl Projections {
         for (slot, _) in joined.await? {
             let key = view.get::<SlotKeys>(&(room, slot)).await?;
             let SlotKey { event_type, state_key } =
-                key.ok_or_else(|| missing::<SlotKeys>(format!("slot {slot} of room {room}")))?;
+                key.ok_or_else(|| missing::<SlotKeys>(&format!("slot {slot} of room {room}")))?;
             let Some(user) = member(&event_type, &state_key) else { continue };
             *servers.entry(user.server_name().to_owned()).or_default() += 1;
             if user.server_name() != self.0.rooms.options().server_name {
