@@ -289,7 +289,7 @@ mod tests {
             let (kind, id) = board.next(now).expect("its turn");
             assert_eq!(board.end(kind, &id, End::Failed, now), set_aside);
             assert_eq!(board.next_moment(), Some(now + wait));
-            assert_eq!(board.next(now + wait - Duration::from_nanos(1)), None);
+            assert_eq!(board.next((now + wait).saturating_sub(Duration::from_nanos(1))), None);
             now += wait;
         }
         let count = |board: &Board| board.counts().find(|(kind, _)| *kind == A).expect("a lane").1;

@@ -91,7 +91,7 @@ async fn begin(parts: &Parts, kind: JobKind, id: u8) {
 #[tokio::test]
 async fn jobs_take_their_steps_in_turn_and_are_done_once() {
     let (parts, kind) = (Parts::new().await, Counted::new(A));
-    let jobs = jobs(&parts, &Options { concurrent: 1, ..Options::default() }, &[kind.clone()]);
+    let jobs = jobs(&parts, &Options { concurrent: 1, ..Options::default() }, std::slice::from_ref(&kind));
     begin(&parts, A, 1).await;
     begin(&parts, A, 2).await;
     jobs.run_due().await.expect("readable");
@@ -128,12 +128,12 @@ async fn no_kind_takes_more_than_its_share_and_none_waits_for_another() {
 async fn a_newer_cause_begins_a_job_anew_and_two_runs_never_overlap() {
     let (parts, kind) = (Parts::new().await, Counted::new(A));
     kind.permits.forget_permits(1_000);
-    let jobs = jobs(&parts, &Options::default(), &[kind.clone()]);
+    let jobs = jobs(&parts, &Options::default(), std::slice::from_ref(&kind));
     begin(&parts, A, 1).await;
     let (tasks, runner) = (TaskTracker::new(), jobs.clone());
     tasks.spawn(async move { runner.run_due().await });
     kind.permits.add_permits(1);
-    while kind.steps.lock().len() < 1 || kind.running.load(Ordering::SeqCst) < 1 {
+    while kind.steps.lock().is_empty() || kind.running.load(Ordering::SeqCst) < 1 {
         tokio::task::yield_now().await;
     }
     // The second step is under way.
@@ -151,7 +151,7 @@ async fn failures_are_tried_again_later_and_a_panic_is_one() {
     for panics in [false, true] {
         let parts = Parts::new().await;
         let kind = Arc::new(Counted { panics, failures: AtomicUsize::new(3), ..Counted::plain(A) });
-        let jobs = jobs(&parts, &Options { failures_max: 3, ..Options::default() }, &[kind.clone()]);
+        let jobs = jobs(&parts, &Options { failures_max: 3, ..Options::default() }, std::slice::from_ref(&kind));
         begin(&parts, A, 1).await;
         for (wait, steps) in [(0, 1), (500, 2), (1_000, 3), (60_000, 3), (3_600_000, 6)] {
             parts.clock.advance(Duration::from_millis(wait));
@@ -165,7 +165,7 @@ async fn failures_are_tried_again_later_and_a_panic_is_one() {
 #[tokio::test]
 async fn the_timer_finds_what_nobody_rang_for_and_a_cancelled_runner_ends_its_steps() {
     let (parts, kind) = (Parts::new().await, Counted::new(A));
-    let jobs = jobs(&parts, &Options::default(), &[kind.clone()]);
+    let jobs = jobs(&parts, &Options::default(), std::slice::from_ref(&kind));
     let (tasks, cancel) = (TaskTracker::new(), CancellationToken::new());
     let (runner, stop) = (jobs.clone(), cancel.clone());
     tasks.spawn(async move { runner.run(stop).await });
@@ -197,7 +197,7 @@ async fn the_timer_finds_what_nobody_rang_for_and_a_cancelled_runner_ends_its_st
 async fn more_jobs_than_memory_has_places_for_are_all_done() {
     let (parts, kind) = (Parts::new().await, Counted::new(A));
     kind.permits.add_permits(10_000);
-    let jobs = jobs(&parts, &Options::default(), &[kind.clone()]);
+    let jobs = jobs(&parts, &Options::default(), std::slice::from_ref(&kind));
     let mut batch = Batch::new();
     for id in 0..2_500_u16 {
         jobs::begin(&mut batch, A, &(id,));
