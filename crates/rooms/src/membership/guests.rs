@@ -19,9 +19,6 @@ use crate::{
     room::Room,
 };
 
-/// Rows that one page of a scan reads.
-const PAGE: usize = 1_000;
-
 pub(super) async fn is_guest(room: &Room, user: &UserId) -> Result<bool, SendError> {
     match room.context().users.nid(user).await.map_err(read_error)? {
         Some(nid) => has_guest_account(room, nid).await,
