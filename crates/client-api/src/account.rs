@@ -1,5 +1,6 @@
-//! Accounts: registering, logging in and out.
+//! Accounts: registering, logging in and out, another password, the end.
 
+mod deactivate;
 mod interactive;
 mod login;
 mod logout;
@@ -37,6 +38,7 @@ pub(crate) fn routes(routes: &mut Routes) {
     routes.add(Method::POST, "/_synapse/admin/v1/register", shared_secret::register);
     routes.add(Method::GET, &format!("{V3}/account/whoami"), whoami::whoami);
     routes.add(Method::POST, &format!("{V3}/account/password"), password::change);
+    routes.add(Method::POST, &format!("{V3}/account/deactivate"), deactivate::deactivate);
 }
 
 /// Tokens as a login, a registration or a refresh answers them.

@@ -8,8 +8,8 @@ use ::rooms::{
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 use users::{
-    AccountDataError, AuthError, LimitExceeded, LoginError, ModerationError, OpenIdError, PasswordChangeError,
-    ProfileError, PushRulesError, RegisterError, ReportError, StoreError,
+    AccountDataError, AuthError, DeactivateError, LimitExceeded, LoginError, ModerationError, OpenIdError,
+    PasswordChangeError, ProfileError, PushRulesError, RegisterError, ReportError, StoreError,
     devices::DeviceError,
     filters::FilterError,
     passwords::PasswordError,
@@ -81,6 +81,16 @@ impl From<LoginError> for ApiError {
             LoginError::BadCredentials | LoginError::Password(_) => Self::forbidden("Wrong user name or password"),
             LoginError::Device(error) => error.into(),
             LoginError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<DeactivateError> for ApiError {
+    fn from(error: DeactivateError) -> Self {
+        match error {
+            DeactivateError::UnknownUser => Self::not_found("No such user"),
+            DeactivateError::RiderConflict => Self::internal(error),
+            DeactivateError::Store(error) => error.into(),
         }
     }
 }

@@ -14,6 +14,8 @@ mod calls;
 mod creation;
 #[path = "api/creators.rs"]
 mod creators;
+#[path = "api/deactivation.rs"]
+mod deactivation;
 #[path = "api/delayed.rs"]
 mod delayed;
 #[path = "api/devices.rs"]
