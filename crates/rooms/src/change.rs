@@ -53,6 +53,10 @@ pub(crate) struct Change {
     pub(crate) user_log_rows: u16,
     /// Local users whose membership changed: woken besides the local members.
     pub(crate) affected: BTreeSet<UserNid>,
+    /// The new nodes are wanted, though no event of this change holds them.
+    pub(crate) keeps_nodes: bool,
+    /// The state that was current before another was put in its place, without the events between.
+    pub(crate) replaced: Option<NodeId>,
     /// The batch begins a job.
     pub(crate) begins_job: bool,
 }
@@ -81,6 +85,8 @@ impl Change {
             room_log_rows: 0,
             user_log_rows: 0,
             affected: BTreeSet::new(),
+            keeps_nodes: false,
+            replaced: None,
             begins_job: false,
         }
     }

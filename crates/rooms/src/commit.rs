@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use primitives::{StreamPosition, UserNid};
 use storage::{
     Batch, CommitError, Positioned, Raw,
-    schema::rooms::{AuthPages, Membership, RoomHeads, SlotKey},
+    schema::rooms::{AuthPages, EventKind, Membership, RoomHeads, SlotKey},
 };
 
 use crate::{change::Change, memory::Memory, render::StoredEvent};
@@ -24,7 +24,8 @@ impl Change {
         let context = std::sync::Arc::clone(&self.context);
         let old_root = self.memory.stored.as_ref().map(|head| head.root);
         // Events that were refused after they were built may have left slots in the batch, and nodes that nothing holds.
-        let sealed = !self.events.is_empty() || self.memory.stored.as_ref() != Some(&self.memory.head);
+        let sealed =
+            !self.events.is_empty() || self.keeps_nodes || self.memory.stored.as_ref() != Some(&self.memory.head);
         if sealed {
             self.seal();
         }
@@ -84,7 +85,9 @@ impl Change {
     /// Puts the events of this change where those who are woken for them look first.
     fn keep(&mut self, position: StreamPosition) {
         let room = self.memory.info.nid;
-        for (rix, event) in std::mem::take(&mut self.events) {
+        let events = std::mem::take(&mut self.events);
+        // Nobody is woken for an outlier.
+        for (rix, event) in events.into_iter().filter(|(_, event)| event.header.kind != EventKind::Outlier) {
             let header = Positioned { position, value: event.header };
             self.context.caches.keep(room, StoredEvent::fresh(rix, header, event.pdu));
         }

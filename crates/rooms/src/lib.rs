@@ -40,6 +40,7 @@ mod resolved;
 mod room;
 mod signals;
 mod slots;
+pub mod staging;
 pub mod state;
 mod suspension;
 pub mod sync;
@@ -66,6 +67,7 @@ pub use receive::{EventKeys, Incoming, ReceiveError, Received};
 pub use registry::{RoomError, Rooms};
 pub use room::Room;
 pub use signals::Signals;
+pub use staging::{StageError, StagedState, Staging};
 pub use storage::schema::rooms::{EventLocal, Membership};
 pub use version::RoomVersion;
 

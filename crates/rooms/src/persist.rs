@@ -94,7 +94,8 @@ impl Change {
 
     /// The state after an event. A rejected one leaves the state as it was.
     async fn root_after(&mut self, event: &Judged, rix: Rix) -> Result<NodeId, ReadError> {
-        let knows_state = event.root_before != NodeId(0) || event.pdu.kind() == "m.room.create";
+        let begins = event.pdu.kind() == "m.room.create" && event.kind != EventKind::Outlier;
+        let knows_state = event.root_before != NodeId(0) || begins;
         let rejected = matches!(event.verdict, Verdict::Rejected(_));
         let (Some(state_key), true, false) = (event.pdu.state_key(), knows_state, rejected) else {
             return Ok(event.root_before);
@@ -136,14 +137,17 @@ impl Change {
 
     /// Moves the room's head over an accepted event, and says in the logs what that changed.
     async fn advance(&mut self, event: &Judged, rix: Rix, root_after: NodeId) -> Result<(), ReadError> {
-        let old_root = self.memory.head.root;
+        let replaced = self.replaced.take();
+        let old_root = replaced.unwrap_or(self.memory.head.root);
         let was_linear = event.root_before == old_root;
         if self.extend_tips(event, rix, root_after).await? {
             let roots: Vec<_> = self.memory.tips.iter().map(|tip| tip.root_after).collect();
             self.memory.head.root = self.resolved(&roots).await?;
         }
         let root = self.memory.head.root;
-        let changes = if was_linear && root == root_after {
+        let changes = if replaced.is_some() {
+            self.local_differences(old_root, root).await?
+        } else if was_linear && root == root_after {
             self.own_change(event, rix).await?
         } else {
             self.differences(old_root, root).await?
@@ -152,7 +156,7 @@ impl Change {
         self.write_members(&changes).await?;
         self.write_guests(&changes).await?;
         let changed: Vec<_> = changes.iter().map(|change| change.slot).collect();
-        let changed = (changed.len() <= MAX_LISTED_SLOTS).then_some(changed);
+        let changed = (changed.len() <= MAX_LISTED_SLOTS && replaced.is_none()).then_some(changed);
         let entry = RoomLogEntry::Event { rix, rank: event.rank, root, changed, relay: event.relay };
         self.log(&entry);
         Ok(())
@@ -168,6 +172,7 @@ impl Change {
         if !changes.is_empty() {
             self.remember(&changes).await?;
             self.write_members(&changes).await?;
+            self.write_guests(&changes).await?;
             self.log(&RoomLogEntry::Reset { old, new });
         }
         Ok(())

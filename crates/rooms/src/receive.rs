@@ -126,7 +126,7 @@ impl Room {
     }
 
     /// Checks form, room, hash and signatures. An event whose content doesn't fit its hash counts as its redacted form.
-    async fn prepare(&self, event: Incoming, keys: &impl EventKeys) -> Result<Prepared, String> {
+    pub(crate) async fn prepare(&self, event: Incoming, keys: &impl EventKeys) -> Result<Prepared, String> {
         let pdu = Pdu::parse(self.version(), &event.json).map_err(|error| error.to_string())?;
         if pdu.room_id() != self.id() {
             return Err("the event is of another room".to_owned());

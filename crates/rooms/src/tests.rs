@@ -8,6 +8,7 @@ mod forks;
 mod members;
 mod reading;
 mod send;
+mod staging;
 mod verify;
 
 use std::sync::Arc;

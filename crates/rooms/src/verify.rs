@@ -183,9 +183,9 @@ impl<'a> RoomCheck<'a> {
         }
         let checked = self.rows().await;
         self.readable(checked)?;
-        let checked = self.tips().await;
-        self.readable(checked)?;
         let checked = self.log().await;
+        self.readable(checked)?;
+        let checked = self.tips().await;
         self.readable(checked)?;
         let checked = self.index_rows().await;
         self.readable(checked)?;

@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 
-use primitives::StreamPosition;
+use primitives::{NodeId, StreamPosition};
 use ruma::OwnedEventId;
 
 use storage::{CommitError, ReadError};
@@ -20,6 +20,7 @@ use crate::{
     outgoing::{Outgoing, SendError, Sent},
     receive::{Prepared, ReceiveError, Received},
     registry::Workers,
+    staging::{Begin, StageError, StageRequest},
 };
 
 /// Sends that become one batch.
@@ -37,6 +38,8 @@ pub(crate) enum Request {
     Send(SendRequest),
     /// Take in events that were made elsewhere.
     Receive(ReceiveRequest),
+    /// Put the room together.
+    Stage(StageRequest),
 }
 
 /// An event to be made, and who waits for it.
@@ -83,6 +86,7 @@ impl Worker {
                     self.send_group(group).await;
                 }
                 Request::Receive(request) => self.receive(request).await,
+                Request::Stage(request) => self.stage(request).await,
             }
         }
     }
@@ -276,6 +280,54 @@ impl Worker {
             self.memory = Some(memory);
         }
         Ok(verdicts)
+    }
+}
+
+impl Worker {
+    async fn stage(&mut self, request: StageRequest) {
+        match request {
+            StageRequest::State { root, ids, reply } => {
+                let outcome = self.stage_state(root, &ids).await;
+                drop(reply.send(self.staged(outcome)));
+            }
+            StageRequest::Begin { begin, reply } => {
+                let outcome = self.begin(*begin).await;
+                drop(reply.send(self.staged(outcome)));
+            }
+        }
+    }
+
+    /// After an error of the store nothing is certain of what the worker remembers.
+    fn staged<T>(&mut self, outcome: Result<T, StageError>) -> Result<T, StageError> {
+        if let Err(error @ (StageError::Storage(_) | StageError::Unavailable)) = &outcome {
+            tracing::warn!(room_id = %self.info.room_id, %error, "a room could not be put together");
+            self.memory = None;
+        }
+        outcome
+    }
+
+    async fn stage_state(&mut self, root: NodeId, ids: &[OwnedEventId]) -> Result<NodeId, StageError> {
+        let mut change = self.change().await?.ok_or(StageError::Unavailable)?;
+        let root = change.stage_state(root, ids).await?;
+        let (memory, _) = change.commit().await.map_err(|_| StageError::Unavailable)?;
+        self.memory = Some(memory);
+        Ok(root)
+    }
+
+    async fn begin(&mut self, begin: Begin) -> Result<(), StageError> {
+        let mut change = self.change().await?.ok_or(StageError::Unavailable)?;
+        if !change.begin(&begin).await? {
+            return Ok(());
+        }
+        let riders = change.batch.merge(begin.rider);
+        match change.commit().await {
+            Ok((memory, _)) => {
+                self.memory = Some(memory);
+                Ok(())
+            }
+            Err(CommitError::Conflict(index)) if riders.contains(&index) => Err(StageError::RiderConflict),
+            Err(_) => Err(StageError::Unavailable),
+        }
     }
 }
 

@@ -24,7 +24,7 @@ const LEVELS: &[&[&str]] = &[
 /// Crates that no other may need outside its tests.
 const TOOLS: &[&str] = &["testkit", "harness"];
 /// The modules of `rooms` that run inside a room's worker.
-const WORKER_PARTS: &[&str] = &["append", "authorise", "build", "change", "commit", "persist", "worker"];
+const WORKER_PARTS: &[&str] = &["append", "authorise", "build", "change", "commit", "persist", "staging", "worker"];
 const FILE_MAX_LINES: usize = 800;
 const FUNCTION_MAX_LINES: usize = 80;
 

@@ -24,7 +24,7 @@ impl Change {
         Ok(())
     }
 
-    fn write_server_slot(&mut self, user: &UserId, slot: Slot, is_new: bool) {
+    pub(crate) fn write_server_slot(&mut self, user: &UserId, slot: Slot, is_new: bool) {
         if is_new {
             let key = (self.memory.info.nid, Text::new(user.server_name().as_str()), slot);
             self.batch.put::<RoomServerSlots>(&key, &());

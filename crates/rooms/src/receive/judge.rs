@@ -72,6 +72,9 @@ impl Change {
         if known_as.is_none() && self.view.get::<EventIds>(&(event_key(&id),)).await?.is_some() {
             return Ok(Received::Invalid("its id is that of another event".to_owned()));
         }
+        if let Some(missing) = self.create_event_missing(&event.pdu).await? {
+            return Ok(Received::Missing(id, vec![missing]));
+        }
         let auth = match self.auth_events_of(&event.pdu).await? {
             Ok(auth) => auth,
             Err(missing) => return Ok(Received::Missing(id, missing)),
@@ -105,7 +108,7 @@ impl Change {
     }
 
     /// The auth events of an event; `None` in the place of one that belongs to another room. Or the ids of those that are not here.
-    async fn auth_events_of(
+    pub(crate) async fn auth_events_of(
         &mut self,
         pdu: &Pdu,
     ) -> Result<Result<Vec<Option<(Rix, StoredEvent)>>, Vec<OwnedEventId>>, ReadError> {
@@ -183,21 +186,13 @@ impl Change {
         place: &Place,
     ) -> Result<Verdict, ReadError> {
         let pdu = &event.pdu;
-        if auth.iter().any(Option::is_none) {
-            return Ok(Verdict::Rejected("an auth event is of another room".to_owned()));
-        }
-        if pdu.kind() == "m.room.create" || (pdu.prev_events().is_empty() && !event.outlier) {
+        let begins = pdu.kind() == "m.room.create" && !self.is_first(event);
+        if begins || (pdu.prev_events().is_empty() && !event.outlier) {
             return Ok(Verdict::Rejected("the room has begun already".to_owned()));
         }
-        let auth: Vec<_> = auth.iter().flatten().map(|(_, event)| event.pdu.clone()).collect();
-        if let Err(error) = self.judge_by_auth_events(pdu, &auth).await? {
-            return Ok(Verdict::Rejected(format!("by its auth events: {error}")));
-        }
-        if event.outlier {
-            return Ok(Verdict::Accepted);
-        }
-        if let Err(error) = self.judge_by_state(pdu, place.root_before).await? {
-            return Ok(Verdict::Rejected(format!("by the state before it: {error}")));
+        let verdict = self.judge_in_place(pdu, auth, (!event.outlier).then_some(place.root_before)).await?;
+        if event.outlier || verdict != Verdict::Accepted {
+            return Ok(verdict);
         }
         let current = self.memory.head.root;
         if current != place.root_before
@@ -218,6 +213,41 @@ impl Change {
         Ok(full
             && !place.prev.iter().any(|prev| self.is_tip(*prev))
             && self.accepted_children(pdu.event_id()).await?.is_empty())
+    }
+
+    /// The judgement on an event by its auth events and, if it stands somewhere, by the state before it.
+    pub(crate) async fn judge_in_place(
+        &mut self,
+        pdu: &Pdu,
+        auth: &[Option<(Rix, StoredEvent)>],
+        root_before: Option<NodeId>,
+    ) -> Result<Verdict, ReadError> {
+        if auth.iter().any(Option::is_none) {
+            return Ok(Verdict::Rejected("an auth event is of another room".to_owned()));
+        }
+        let auth: Vec<_> = auth.iter().flatten().map(|(_, event)| event.pdu.clone()).collect();
+        if let Err(error) = self.judge_by_auth_events(pdu, &auth).await? {
+            return Ok(Verdict::Rejected(format!("by its auth events: {error}")));
+        }
+        if let Some(root) = root_before
+            && let Err(error) = self.judge_by_state(pdu, root).await?
+        {
+            return Ok(Verdict::Rejected(format!("by the state before it: {error}")));
+        }
+        Ok(Verdict::Accepted)
+    }
+
+    /// Whether an event is the first of a room that is being put together: that must be the one that creates it.
+    fn is_first(&self, event: &Prepared) -> bool {
+        event.outlier && self.memory.head.next_rix == 1
+    }
+
+    /// The event that created the room, if events don't name it among their auth events and it is not here: nothing can be judged without it.
+    async fn create_event_missing(&self, pdu: &Pdu) -> Result<Option<OwnedEventId>, ReadError> {
+        match pdu.create_event_id() {
+            Some(id) if id != *pdu.event_id() && self.find(&id).await?.is_none() => Ok(Some(id)),
+            _ => Ok(None),
+        }
     }
 
     async fn judge_by_auth_events(&mut self, pdu: &Pdu, auth: &[Pdu]) -> Result<Result<(), AuthError>, ReadError> {

@@ -15,12 +15,14 @@ use crate::state::EMPTY;
 struct Read {
     root: NodeId,
     events: BTreeSet<Rix>,
+    /// Where the state was last reset.
+    reset_at: Option<StreamPosition>,
 }
 
 impl RoomCheck<'_> {
     /// Reads the log from its beginning.
     pub(super) async fn log(&mut self) -> Result<(), ReadError> {
-        let mut read = Read { root: EMPTY, events: BTreeSet::new() };
+        let mut read = Read { root: EMPTY, events: BTreeSet::new(), reset_at: None };
         let mut pages = Pages::<RoomLog>::of(KeyRange::prefix(&(self.info.nid,)));
         while let Some(page) = pages.next(self.view).await? {
             for ((_, position, _), entry) in page {
@@ -54,11 +56,16 @@ impl RoomCheck<'_> {
                 if !read.events.insert(*rix) || !fits {
                     self.fault(FaultKind::Log, format!("the log has event {rix} at {position}, where it is not"));
                 }
+                // A room that has come back whole: with its state, its extremities were replaced.
+                if changed.is_none() && read.reset_at == Some(position) {
+                    self.order.replaced_at = Some(position);
+                }
                 let before = std::mem::replace(&mut read.root, *root);
                 self.check_changed(*rix, before, *root, changed.as_deref()).await
             }
             RoomLogEntry::Reset { old, new } => {
                 let before = std::mem::replace(&mut read.root, *new);
+                read.reset_at = Some(position);
                 if before != *old {
                     self.fault(
                         FaultKind::Log,

@@ -46,6 +46,8 @@ pub(super) struct Order {
     highest: Rank,
     visible: u64,
     gaps: u64,
+    /// When the room's state and extremities were last replaced: what came before need not be followed.
+    pub(super) replaced_at: Option<StreamPosition>,
 }
 
 impl Order {
@@ -57,6 +59,7 @@ impl Order {
             highest: Rank(Rank::FIRST.0 - 1),
             visible: 0,
             gaps: 0,
+            replaced_at: None,
         }
     }
 
@@ -244,7 +247,11 @@ impl RoomCheck<'_> {
             }
         }
         let live = || self.order.all().filter(|(_, seen)| seen.is_live()).map(|(rix, _)| rix);
-        let must: BTreeSet<_> = live().filter(|rix| !followed.contains(rix)).collect();
+        let is_held = |rix: &Rix| {
+            let replaced = self.order.replaced_at;
+            replaced.is_none_or(|at| self.order.get(*rix).is_some_and(|seen| seen.position >= at))
+        };
+        let must: BTreeSet<_> = live().filter(|rix| !followed.contains(rix) && is_held(rix)).collect();
         // Of events that were not accepted, a room only looks across so many.
         let bounded = refused.len() >= MAX_FOLLOWED;
         let may: BTreeSet<_> = live().filter(|rix| !(if bounded { named } else { &followed }).contains(rix)).collect();

@@ -14,6 +14,8 @@ pub struct Report {
     pub rooms: u64,
     /// Rooms that are being purged, which were not.
     pub purging: u64,
+    /// Rooms that are being put together, which nobody sees.
+    pub staged: u64,
     /// Events that were checked.
     pub events: u64,
     /// States that were resolved again, because an event follows several.
@@ -104,9 +106,13 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rooms, purging, events, resolved, given, faults, fault_count } = self;
+        let Self { rooms, purging, staged, events, resolved, given, faults, fault_count } = self;
         write!(f, "rooms: {rooms}, events: {events}, states resolved again: {resolved}")?;
-        for (count, what) in [(purging, "rooms being purged"), (given, "states given by other servers")] {
+        for (count, what) in [
+            (purging, "rooms being purged"),
+            (staged, "rooms being put together"),
+            (given, "states given by other servers"),
+        ] {
             if *count > 0 {
                 write!(f, ", {what}: {count}")?;
             }

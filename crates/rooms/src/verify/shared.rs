@@ -4,6 +4,7 @@ use ruma::EventId;
 use storage::{
     ReadError, Table, Text,
     schema::{
+        jobs::StagedRooms,
         rooms::{Aliases, EventHeaders, EventIds, LocalMembers, Memberships, RoomAliases, RoomHeads, RoomIds, Rooms},
         users::Transactions,
     },
@@ -17,6 +18,8 @@ impl StoreCheck {
     pub(super) async fn shared(&mut self) -> Result<(), ReadError> {
         let checked = self.room_ids().await;
         self.read::<RoomIds>(checked)?;
+        let checked = self.staged_rooms().await;
+        self.read::<StagedRooms>(checked)?;
         let checked = self.event_ids().await;
         self.read::<EventIds>(checked)?;
         let checked = self.memberships().await;
@@ -41,6 +44,25 @@ impl StoreCheck {
             for ((Text(id),), nid) in page {
                 if self.view.get::<Rooms>(&(nid,)).await?.is_none_or(|room| room.room_id != id) {
                     self.table_fault::<RoomIds>(FaultKind::Room, format!("{id} leads to room {nid}, which is another"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A room that is being put together has counters, and is found by nobody.
+    async fn staged_rooms(&mut self) -> Result<(), ReadError> {
+        let mut pages = Pages::<StagedRooms>::all();
+        while let Some(page) = pages.next(&self.view).await? {
+            for ((id,), nid) in page {
+                self.report.staged += 1;
+                let has_head = self.view.contains::<RoomHeads>(&(nid,)).await?;
+                if !has_head
+                    || self.view.contains::<Rooms>(&(nid,)).await?
+                    || self.view.contains::<RoomIds>(&(id,)).await?
+                {
+                    let what = format!("room {nid} is being put together, and is there or has no head");
+                    self.table_fault::<StagedRooms>(FaultKind::Room, what);
                 }
             }
         }

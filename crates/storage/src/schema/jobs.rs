@@ -17,6 +17,8 @@ tables! {
     RoomServers = 102, "room_server", (RoomNid, Text) => u32;
     /// The rooms that a user of another server has joined, by user id. The same projection.
     RemoteMembers = 103, "remote_member", (Text, RoomNid) => ();
+    /// The number of a room that is being put together, by room id. Written by `rooms`; gone when the room has begun.
+    StagedRooms = 104, "staged_room", (Text,) => RoomNid;
 }
 
 /// A kind of durable work.
@@ -105,6 +107,8 @@ mod tests {
         let member = (Text::new("@a:x"), RoomNid(3));
         assert_eq!(member.to_bytes().as_slice(), b"@a:x\0\0\0\0\0\x03");
         assert_eq!(<RoomServers as Table>::Value::encode(&3), (vec![1, 3], None));
+        assert_eq!((Text::new("!r"),).to_bytes().as_slice(), b"!r\0\0");
+        assert_eq!(<StagedRooms as Table>::Value::encode(&RoomNid(3)), (vec![1, 3], None));
     }
 
     #[test]
