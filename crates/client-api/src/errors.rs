@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use ::rooms::{
-    AliasError, CreateError, ForgetError, ReceiptError, RoomError, SendError, read::ReadRoomError, tokens::BadToken,
+    AliasError, CreateError, ForgetError, ReceiptError, RoomError, SendError, SubscriptionError, read::ReadRoomError,
+    tokens::BadToken,
 };
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -268,6 +269,8 @@ impl From<SendError> for ApiError {
             SendError::BadContent { reason } => Self::bad_json(reason),
             SendError::InvalidAlias { .. } => Self::invalid_param(error.to_string()),
             SendError::BadAlias { alias } => Self::bad("M_BAD_ALIAS", format!("{alias} does not lead to this room")),
+            SendError::DuplicateAnnotation => Self::bad("M_DUPLICATE_ANNOTATION", error.to_string()),
+            SendError::NoThreadRoot => Self::bad("M_UNKNOWN", error.to_string()),
             SendError::RiderConflict | SendError::PreconditionFailed => Self::internal(error),
             SendError::UnknownRoom => Self::not_found("The room is not known here"),
             SendError::GuestForbidden => {
@@ -344,6 +347,23 @@ impl From<ReceiptError> for ApiError {
             ReceiptError::OtherThread => Self::invalid_param(error.to_string()),
             ReceiptError::Unavailable => Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", error.to_string()),
             ReceiptError::Storage(error) => Self::internal(error),
+        }
+    }
+}
+
+impl From<SubscriptionError> for ApiError {
+    fn from(error: SubscriptionError) -> Self {
+        match error {
+            SubscriptionError::NotFound => Self::not_found(error.to_string()),
+            SubscriptionError::NotInThread => Self::bad("IO.ELEMENT.MSC4306.M_NOT_IN_THREAD", error.to_string()),
+            SubscriptionError::ConflictingUnsubscription => {
+                let errcode = "IO.ELEMENT.MSC4306.M_CONFLICTING_UNSUBSCRIPTION";
+                Self::new(StatusCode::CONFLICT, errcode, error.to_string())
+            }
+            SubscriptionError::Unavailable => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", error.to_string())
+            }
+            SubscriptionError::Storage(error) => Self::internal(error),
         }
     }
 }

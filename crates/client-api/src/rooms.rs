@@ -16,11 +16,20 @@ mod moderate;
 mod read_markers;
 mod receipt;
 mod redact;
+mod relations;
 pub(crate) mod send;
 mod state;
 mod state_read;
+mod thread_subscription;
+mod threads;
+mod timestamp_to_event;
 
-use ::rooms::{Details, filter::RoomEventFilter, read::Reader};
+use ::rooms::{
+    Details,
+    filter::RoomEventFilter,
+    read::{PageDirection, Reader},
+    tokens::PageToken,
+};
 use http::Method;
 use ruma::{OwnedEventId, OwnedRoomId, OwnedRoomOrAliasId};
 use serde::Deserialize;
@@ -34,6 +43,7 @@ use crate::{
 
 use send::NewEvent;
 
+const V1: &str = "/_matrix/client/v1";
 const V3: &str = "/_matrix/client/v3";
 
 pub(crate) fn routes(routes: &mut Routes) {
@@ -61,6 +71,17 @@ pub(crate) fn routes(routes: &mut Routes) {
     routes.add(Method::POST, &room("read_markers"), read_markers::read_markers);
     routes.add(Method::GET, &room("members"), members::members);
     routes.add(Method::GET, &room("joined_members"), members::joined);
+    let relations = format!("{V1}/rooms/{{room}}/relations/{{event}}");
+    routes.add(Method::GET, &relations, relations::all);
+    routes.add(Method::GET, &format!("{relations}/{{rel_type}}"), relations::of_type);
+    routes.add(Method::GET, &format!("{relations}/{{rel_type}}/{{type}}"), relations::of_types);
+    routes.add(Method::GET, &format!("{V1}/rooms/{{room}}/threads"), threads::threads);
+    let subscription = "/_matrix/client/unstable/io.element.msc4306/rooms/{room}/thread/{event}/subscription";
+    routes.add(Method::GET, subscription, thread_subscription::get);
+    routes.add(Method::PUT, subscription, thread_subscription::put);
+    routes.add(Method::DELETE, subscription, thread_subscription::delete);
+    let timestamp_to_event = format!("{V1}/rooms/{{room}}/timestamp_to_event");
+    routes.add(Method::GET, &timestamp_to_event, timestamp_to_event::timestamp_to_event);
     routes.add(Method::GET, &format!("{V3}/directory/room/{{alias}}"), alias::look_up);
     routes.add(Method::PUT, &format!("{V3}/directory/room/{{alias}}"), alias::create);
     routes.add(Method::DELETE, &format!("{V3}/directory/room/{{alias}}"), alias::delete);
@@ -79,6 +100,21 @@ fn event_id(text: &str) -> ApiResult<OwnedEventId> {
 /// Who reads.
 pub(crate) fn reader(who: &Requester) -> Reader {
     Reader { user_id: who.user_id.clone(), user_nid: who.user_nid, device_id: who.device_id.clone() }
+}
+
+/// A direction out of a query.
+fn direction(text: Option<&str>) -> ApiResult<Option<PageDirection>> {
+    match text {
+        None => Ok(None),
+        Some("b") => Ok(Some(PageDirection::Backward)),
+        Some("f") => Ok(Some(PageDirection::Forward)),
+        Some(_) => Err(ApiError::invalid_param("`dir` is `b` or `f`")),
+    }
+}
+
+/// A place in a room's history out of a query.
+fn page_token(text: Option<&str>) -> ApiResult<Option<PageToken>> {
+    Ok(text.map(str::parse::<PageToken>).transpose()?)
 }
 
 /// A filter out of a query.

@@ -50,10 +50,14 @@ mod push_rules;
 mod receipts;
 #[path = "api/registration.rs"]
 mod registration;
+#[path = "api/relations.rs"]
+mod relations;
 #[path = "api/reports.rs"]
 mod reports;
 #[path = "api/rooms.rs"]
 mod rooms;
+#[path = "api/subscriptions.rs"]
+mod subscriptions;
 #[path = "api/support.rs"]
 mod support;
 #[path = "api/suspension.rs"]

@@ -100,7 +100,10 @@ fn not_sent(error: &SendError) -> NotSent {
         SendError::BadContent { .. } | SendError::BadAlias { .. } | SendError::InvalidAlias { .. } => {
             refused(FailureKind::BadContent, None)
         }
-        SendError::RemoteUser | SendError::GuestForbidden => refused(FailureKind::Other, None),
+        SendError::RemoteUser
+        | SendError::GuestForbidden
+        | SendError::DuplicateAnnotation
+        | SendError::NoThreadRoot => refused(FailureKind::Other, None),
         SendError::RiderConflict => NotSent::Lost,
         SendError::PreconditionFailed => NotSent::NewerState,
         SendError::UnknownRoom => NotSent::NoRoom,

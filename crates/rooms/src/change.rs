@@ -21,6 +21,7 @@ use crate::{
     event_key::find_event,
     load::{self, StoredEvent},
     memory::{Memory, StateEvent},
+    persist::NewRelations,
     tree::Trees,
 };
 
@@ -45,6 +46,8 @@ pub(crate) struct Change {
     pub(crate) new_gaps: BTreeMap<Rank, Vec<String>>,
     /// The redactions of this change whose target is not known, by the target's hash.
     pub(crate) new_pending: BTreeMap<[u8; 16], Vec<Rix>>,
+    /// What it has written of relations.
+    pub(crate) relations: NewRelations,
     /// Pages of auth edges that are to be written.
     pub(crate) changed_pages: BTreeSet<u32>,
     /// The rows that riders of this change write.
@@ -80,6 +83,7 @@ impl Change {
             new_missing: BTreeMap::new(),
             new_gaps: BTreeMap::new(),
             new_pending: BTreeMap::new(),
+            relations: NewRelations::default(),
             changed_pages: BTreeSet::new(),
             ridden: HashSet::new(),
             room_log_rows: 0,

@@ -34,6 +34,7 @@ pub mod read;
 pub mod receipts;
 pub mod receive;
 mod registry;
+mod relating;
 pub mod render;
 pub mod resolve;
 mod resolved;
@@ -42,6 +43,7 @@ mod signals;
 mod slots;
 pub mod staging;
 pub mod state;
+pub mod subscriptions;
 mod suspension;
 pub mod sync;
 pub mod tokens;
@@ -69,6 +71,7 @@ pub use room::Room;
 pub use signals::Signals;
 pub use staging::{StageError, StagedState, Staging};
 pub use storage::schema::rooms::{EventLocal, Membership};
+pub use subscriptions::SubscriptionError;
 pub use version::RoomVersion;
 
 #[cfg(test)]

@@ -154,6 +154,12 @@ pub enum SendError {
         /// What it says.
         alias: String,
     },
+    /// The sender has annotated the event with the same key already (`M_DUPLICATE_ANNOTATION`).
+    #[error("the event has this annotation already")]
+    DuplicateAnnotation,
+    /// The event of which a thread is to start relates to another itself.
+    #[error("a thread cannot start from an event that relates to another")]
+    NoThreadRoot,
     /// A rider's assert did not hold: what it stands for was done by somebody else.
     #[error("a rider of the event has been overtaken")]
     RiderConflict,

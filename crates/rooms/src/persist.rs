@@ -5,9 +5,11 @@ mod guests;
 mod index;
 mod members;
 mod order;
+mod relations;
 
 pub(crate) use index::{MAX_PENDING, relation_of};
 pub(crate) use order::{MAX_FOLLOWED, MAX_WAITING};
+pub(crate) use relations::NewRelations;
 
 use std::sync::Arc;
 

@@ -3,15 +3,19 @@
 //! Each read takes one [`View`] and answers from it alone (I3). What never changes (events, tree nodes, slots) is cached.
 
 mod access;
+mod bundles;
 mod caches;
 mod context;
 mod event;
 mod members;
 mod messages;
+mod relations;
 mod room_view;
 mod sharing;
 mod shown;
 mod state;
+mod threads;
+mod timestamp;
 
 use std::sync::Arc;
 
@@ -28,13 +32,17 @@ use crate::{
 };
 
 pub(crate) use access::Access;
+pub(crate) use bundles::may_be_root;
 pub use caches::Caches;
 pub use context::{Context, ContextRequest};
 pub use members::{JoinedMember, JoinedMembers, MembersRequest};
-pub(crate) use messages::{BEGINNING, END, Page, PageScan, Point, after, page, page_token, show};
+pub(crate) use messages::{BEGINNING, END, Page, PageScan, Point, after, page, page_token};
 pub use messages::{Messages, MessagesRequest, PageDirection};
+pub use relations::{Relations, RelationsRequest};
 pub(crate) use room_view::RoomView;
 pub(crate) use shown::Shower;
+pub use threads::{Threads, ThreadsRequest};
+pub use timestamp::EventAtTime;
 
 /// Who reads.
 #[derive(Clone, Debug)]

@@ -57,6 +57,7 @@ impl Room {
         }
         crate::suspension::check(self, &outgoing).await?;
         crate::canonical_alias::check(self, &outgoing).await?;
+        crate::relating::check(self, &outgoing).await?;
         self.vouch(&mut outgoing).await?;
         crate::membership::check(self, &outgoing).await?;
         let (reply, answer) = oneshot::channel();

@@ -7,6 +7,7 @@ pub mod delayed;
 pub(crate) mod families;
 #[cfg(test)]
 mod golden;
+pub mod history;
 pub mod jobs;
 pub mod meta;
 pub mod push;
@@ -63,6 +64,7 @@ pub(crate) const MODULES: &[&[TableInfo]] = &[
     meta::TABLES,
     rooms::TABLES,
     receipts::TABLES,
+    history::TABLES,
     users::TABLES,
     account_data::TABLES,
     push::TABLES,

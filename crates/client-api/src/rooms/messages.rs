@@ -1,13 +1,10 @@
 //! `GET /rooms/{roomId}/messages` (client-server API, "Getting events for a room").
 
-use ::rooms::{
-    read::{Messages, MessagesRequest, PageDirection},
-    tokens::PageToken,
-};
+use ::rooms::read::{Messages, MessagesRequest, PageDirection};
 use axum::{Json, extract::State};
 use serde::Deserialize;
 
-use super::{reader, room_event_filter, room_id};
+use super::{direction, page_token, reader, room_event_filter, room_id};
 use crate::{
     Api,
     error::{ApiError, ApiResult},
@@ -30,16 +27,10 @@ pub(super) async fn messages(
     Args(room): Args<String>,
     Query(parameters): Query<Parameters>,
 ) -> ApiResult<Json<Messages>> {
-    let direction = match parameters.dir.as_deref() {
-        Some("b") => PageDirection::Backward,
-        Some("f") | None => PageDirection::Forward,
-        Some(_) => return Err(ApiError::invalid_param("`dir` is `b` or `f`")),
-    };
-    let token = |text: Option<&str>| text.map(str::parse::<PageToken>).transpose();
     let request = MessagesRequest {
-        direction,
-        from: token(parameters.from.as_deref())?,
-        to: token(parameters.to.as_deref())?,
+        direction: direction(parameters.dir.as_deref())?.unwrap_or(PageDirection::Forward),
+        from: page_token(parameters.from.as_deref())?,
+        to: page_token(parameters.to.as_deref())?,
         limit: if parameters.dir.is_some() { parameters.limit } else { Some(0) },
         filter: room_event_filter(parameters.filter.as_deref())?,
     };

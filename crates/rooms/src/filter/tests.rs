@@ -95,6 +95,7 @@ fn one_relating_event_must_meet_both_conditions() {
         event_type: "m.room.message".to_owned(),
         sender: sender.to_owned(),
         target: "$e".to_owned(),
+        own_hash: [0; 16],
     };
     assert!(filter.needs_relations());
     assert!(!filter.selects_related(&[]));

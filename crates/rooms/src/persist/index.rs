@@ -1,11 +1,11 @@
 //! What an event says of another: relations and redactions.
 
-use primitives::{Rix, RoomNid};
+use primitives::{KeyedHash, Rix, RoomNid};
 use ruma::EventId;
 use serde::Deserialize;
 use storage::{
     Direction, KeyRange, ReadError,
-    schema::rooms::{PendingRedactions, Redactions, RelationRow, Relations},
+    schema::rooms::{PendingRedactions, Redactions, RelationRow},
 };
 
 use super::Judged;
@@ -17,9 +17,8 @@ pub(crate) const MAX_PENDING: usize = 100;
 impl Change {
     /// Indexes an accepted event by what it relates to or redacts, and finds redactions of it that came before it.
     pub(super) async fn index(&mut self, event: &Judged, rix: Rix) -> Result<(), ReadError> {
-        if let Some(relation) = relation_of(&event.pdu) {
-            let key = (self.memory.info.nid, self.target_hash(&relation.target), rix);
-            self.batch.put::<Relations>(&key, &relation);
+        if let Some(relation) = relation_of(&event.pdu, self.context.storage.hash()) {
+            self.relate(&relation, event, rix).await?;
         }
         if let Some(target) = event.pdu.redacts() {
             self.redact(target, event, rix).await?;
@@ -39,18 +38,19 @@ impl Change {
             self.new_pending.entry(key.1).or_default().push(rix);
             return Ok(());
         };
-        let target = self.header(target).await?;
+        let header = self.header(target).await?;
         let slice = self.redaction_slice(redaction.root_before).await?;
-        if Self::redaction_applies(&redaction.pdu, &slice, &target) {
-            self.put_redaction(&key);
+        if Self::redaction_applies(&redaction.pdu, &slice, &header) {
+            self.put_redaction(&key, target).await?;
         }
         Ok(())
     }
 
     /// Announced before it is visible, as readers take a room without redactions for such.
-    fn put_redaction(&mut self, key: &(RoomNid, [u8; 16], Rix)) {
+    async fn put_redaction(&mut self, key: &(RoomNid, [u8; 16], Rix), target: Rix) -> Result<(), ReadError> {
         self.context.activity.redacts(key.0);
         self.batch.put::<Redactions>(key, &());
+        self.unrelate(target).await
     }
 
     async fn apply_pending(&mut self, event: &Judged, rix: Rix) -> Result<(), ReadError> {
@@ -72,7 +72,7 @@ impl Change {
             }
             let slice = self.redaction_slice(redaction.header.root_before).await?;
             if Self::redaction_applies(&redaction.pdu, &slice, &target) {
-                self.put_redaction(&key);
+                self.put_redaction(&key, rix).await?;
             }
             self.batch.delete::<PendingRedactions>(&key);
         }
@@ -81,7 +81,7 @@ impl Change {
 }
 
 /// The relation that an event's `m.relates_to` declares, if it is well-formed.
-pub(crate) fn relation_of(pdu: &Pdu) -> Option<RelationRow> {
+pub(crate) fn relation_of(pdu: &Pdu, hash: KeyedHash) -> Option<RelationRow> {
     #[derive(Deserialize)]
     struct Content {
         #[serde(rename = "m.relates_to")]
@@ -102,5 +102,6 @@ pub(crate) fn relation_of(pdu: &Pdu) -> Option<RelationRow> {
         event_type: pdu.kind().to_owned(),
         sender: pdu.sender().to_string(),
         target: relates_to.event_id,
+        own_hash: hash.hash16(&[pdu.event_id().as_bytes()]),
     })
 }

@@ -8,7 +8,7 @@ use storage::ReadError;
 
 use super::{
     Access, PageDirection, ReadRoomError, Reader, Reads, Shower,
-    messages::{BEGINNING, END, PageScan, after, page, page_token, show},
+    messages::{BEGINNING, END, PageScan, after, page, page_token},
 };
 use crate::{
     filter::{DEFAULT_LIMIT, MAX_LIMIT, RoomEventFilter},
@@ -73,13 +73,17 @@ impl Reads {
 
         let first = before.events.last().map_or(here, |event| (event.header.rank, event.rix));
         let last = later.events.last().unwrap_or(&event).clone();
-        let mut all = before.events.clone();
-        all.extend(later.events.iter().chain([&event]).cloned());
+        let mut all = before.events;
+        let older = all.len();
+        all.extend(later.events.into_iter().chain([event]));
         let state = state_after(&mut shower, &last, &all, filter).await?;
+        let mut events_before = shower.show_with_relations(&all).await?;
+        let event = events_before.pop().ok_or(ReadRoomError::NotFound)?;
+        let events_after = events_before.split_off(older);
         Ok(Context {
-            event: shower.show(&event).await?,
-            events_before: show(&mut shower, &before.events).await?,
-            events_after: show(&mut shower, &later.events).await?,
+            event,
+            events_before,
+            events_after,
             start: page_token(&room, before.next.unwrap_or(first)),
             end: page_token(&room, later.next.unwrap_or_else(|| after((last.header.rank, last.rix)))),
             state,

@@ -29,7 +29,8 @@ impl Reads {
         if !shower.eyes.sees(&event.header).await? {
             return Err(ReadRoomError::NotFound);
         }
-        Ok(shower.show(&event).await?)
+        let shown = shower.show_with_relations(&[event]).await?;
+        shown.into_iter().next().ok_or(ReadRoomError::NotFound)
     }
 
     /// Who sent an event that the reader wants to report. Not found unless the reader is in the room now and may see the event.

@@ -136,7 +136,7 @@ impl Reads {
             start: request.from.unwrap_or_else(|| token(from)),
             end: end.map(token),
             state: lazy_members(&mut shower, &page.events, &request.filter).await?,
-            chunk: show(&mut shower, &page.events).await?,
+            chunk: shower.show_with_relations(&page.events).await?,
         })
     }
 
@@ -211,15 +211,6 @@ pub(crate) async fn page(shower: &mut Shower<'_>, scan: PageScan, filter: &RoomE
         }
     }
     Ok(page)
-}
-
-/// Shows events in their order.
-pub(crate) async fn show(shower: &mut Shower<'_>, events: &[Arc<StoredEvent>]) -> Result<Vec<ClientEvent>, ReadError> {
-    let mut shown = Vec::with_capacity(events.len());
-    for event in events {
-        shown.push(shower.show(event).await?);
-    }
-    Ok(shown)
 }
 
 /// With lazy loading, the member events of the senders, each as of the sender's newest event among them.

@@ -101,12 +101,17 @@ impl<'a> RoomView<'a> {
         Ok(found.into_iter().flatten().collect())
     }
 
+    /// The key part under which stands what other events say of an event.
+    pub(crate) fn target_hash(&self, event: &StoredEvent) -> [u8; 16] {
+        self.caches.hash.hash16(&[event.header.event_id.as_bytes()])
+    }
+
     /// The event that emptied an event, if one did.
     pub(crate) async fn redaction_of(&self, event: &StoredEvent) -> Result<Option<Rix>, ReadError> {
         if !self.has_redactions().await? {
             return Ok(None);
         }
-        let target = self.caches.hash.hash16(&[event.header.event_id.as_bytes()]);
+        let target = self.target_hash(event);
         let page = self.view.scan::<Redactions>(&KeyRange::prefix(&(self.nid, target)), 1, Direction::Forward).await?;
         Ok(page.rows.first().map(|((_, _, rix), ())| *rix))
     }

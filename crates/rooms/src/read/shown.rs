@@ -1,8 +1,12 @@
 //! Stored events made into what one reader is shown.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use primitives::{Rix, UnixMillis};
+use ruma::OwnedUserId;
 use storage::{
     Direction, KeyRange, ReadError,
     schema::rooms::{EventLocals, RelationRow, Relations},
@@ -34,6 +38,8 @@ pub(crate) struct Shower<'a> {
     fields: Option<Arc<EventFields>>,
     /// Senders of whom it is known whether they asked to be erased.
     erased: HashMap<String, bool>,
+    /// The users whose messages the reader does not want to see.
+    ignored: Arc<BTreeSet<OwnedUserId>>,
 }
 
 impl<'a> Shower<'a> {
@@ -55,7 +61,8 @@ impl<'a> Shower<'a> {
 
     fn with(room: &'a RoomView<'a>, eyes: Eyes<'a>, reader: &'a Reader, now: UnixMillis) -> Self {
         let (format, fields, erased) = (EventFormat::Client, None, HashMap::new());
-        Self { room, eyes, reader, now, with_room_id: true, format, fields, erased }
+        let ignored = Arc::default();
+        Self { room, eyes, reader, now, with_room_id: true, format, fields, erased, ignored }
     }
 
     /// The same for /sync, where the room is said once for all its events, in the form that its filter asks for.
@@ -83,8 +90,24 @@ impl<'a> Shower<'a> {
         Ok(selected.then_some(event))
     }
 
+    /// Who reads.
+    pub(super) fn reader(&self) -> &Reader {
+        self.reader
+    }
+
+    /// The users whose messages the reader doesn't want to see.
+    pub(super) fn ignored(&self) -> &BTreeSet<OwnedUserId> {
+        &self.ignored
+    }
+
+    /// Whether the reader ignores the sender of an event. State is shown whoever sent it.
+    pub(super) fn ignores(&self, event: &StoredEvent) -> bool {
+        let sent_by = |user: &OwnedUserId| user.as_str() == event.header.sender;
+        event.header.state_key.is_none() && self.ignored.iter().any(sent_by)
+    }
+
     async fn relations(&self, event: &StoredEvent) -> Result<Vec<RelationRow>, ReadError> {
-        let target = self.room.caches.hash.hash16(&[event.header.event_id.as_bytes()]);
+        let target = self.room.target_hash(event);
         let range = KeyRange::prefix(&(self.room.nid, target));
         let page = self.room.view.scan::<Relations>(&range, RELATIONS_LOOKED_AT, Direction::Forward).await?;
         let rows = page.rows.into_iter().map(|(_, row)| row);
@@ -112,14 +135,21 @@ impl<'a> Shower<'a> {
         Ok(ClientEvent { unsigned, fields: self.fields.clone(), ..self.plain(event) })
     }
 
+    /// Shows events in their order.
+    pub(crate) async fn show_each(&mut self, events: &[Arc<StoredEvent>]) -> Result<Vec<ClientEvent>, ReadError> {
+        let mut shown = Vec::with_capacity(events.len());
+        for event in events {
+            shown.push(self.show(event).await?);
+        }
+        Ok(shown)
+    }
+
     /// Several events of a state, for a reader who may see that state. In the order of their numbers, which is that of their arrival.
     pub(crate) async fn show_all(&mut self, mut rixes: Vec<Rix>) -> Result<Vec<ClientEvent>, ReadError> {
         rixes.sort_unstable();
         let mut shown = Vec::with_capacity(rixes.len());
         for some in rixes.chunks(EVENTS_AT_ONCE) {
-            for event in self.room.events(some).await? {
-                shown.push(self.show(&event).await?);
-            }
+            shown.extend(self.show_each(&self.room.events(some).await?).await?);
         }
         Ok(shown)
     }

@@ -22,6 +22,54 @@ pub struct Unsigned {
     pub delay_id: Option<String>,
     /// The reader's membership just after the event (MSC4115).
     pub membership: Option<Membership>,
+    /// What is aggregated of the events that relate to it.
+    pub relations: Option<Box<Bundle>>,
+}
+
+/// What is aggregated of the events that relate to an event (specification, client-server API, "Aggregations of child events").
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Bundle {
+    /// The newest valid event that replaces it.
+    #[serde(rename = "m.replace", skip_serializing_if = "Option::is_none")]
+    pub replacement: Option<ClientEvent>,
+    /// The thread that it is the root of.
+    #[serde(rename = "m.thread", skip_serializing_if = "Option::is_none")]
+    pub thread: Option<ThreadSummary>,
+    /// The events that refer to it.
+    #[serde(rename = "m.reference", skip_serializing_if = "Option::is_none")]
+    pub references: Option<References>,
+}
+
+impl Bundle {
+    /// Whether nothing is aggregated.
+    pub fn is_empty(&self) -> bool {
+        self.replacement.is_none() && self.thread.is_none() && self.references.is_none()
+    }
+}
+
+/// A thread as its root shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ThreadSummary {
+    /// The newest event of the thread that the reader sees.
+    pub latest_event: ClientEvent,
+    /// How many events the thread has, without the root.
+    pub count: u64,
+    /// Whether the reader sent the root or an event of the thread.
+    pub current_user_participated: bool,
+}
+
+/// The events that refer to an event.
+#[derive(Clone, Debug, Serialize)]
+pub struct References {
+    /// Which ones.
+    pub chunk: Vec<Reference>,
+}
+
+/// An event that refers to another.
+#[derive(Clone, Debug, Serialize)]
+pub struct Reference {
+    /// Its id.
+    pub event_id: String,
 }
 
 impl Serialize for Unsigned {
@@ -33,6 +81,9 @@ impl Serialize for Unsigned {
         if let Some(delay_id) = &self.delay_id {
             map.serialize_entry("delay_id", delay_id)?;
             map.serialize_entry("org.matrix.msc4140.delay_id", delay_id)?;
+        }
+        if let Some(relations) = &self.relations {
+            map.serialize_entry("m.relations", relations)?;
         }
         if let Some(membership) = self.membership {
             map.serialize_entry("membership", membership.as_str())?;

@@ -11,7 +11,8 @@ use super::{
     timeline::{Span, Window, arrived, newest},
 };
 use crate::{
-    read::{END, Point, Reader, Reads, RoomView, Shower, after, page_token, show},
+    read::{END, Point, Reader, Reads, RoomView, Shower, after, page_token},
+    render::ClientEvent,
     visibility::Standing,
 };
 
@@ -114,7 +115,7 @@ impl Reads {
             timeline: SyncTimeline {
                 limited: window.limited,
                 prev_batch: page_token(room, window.prev),
-                events: show(&mut shower, &window.events).await?,
+                events: shown(&mut shower, &window).await?,
             },
             ephemeral,
             account_data,
@@ -160,7 +161,7 @@ impl Reads {
     ) -> Result<Option<JoinedRoom>, ReadError> {
         let Some(event) = shower.room.event(rix).await? else { return Ok(None) };
         let prev_batch = page_token(shower.room, (event.header.rank, rix));
-        let events = show(shower, &[event]).await?;
+        let events = shower.show_each(&[event]).await?;
         Ok(Some(JoinedRoom {
             summary: None,
             state: named(asked.request.state_after, Vec::new()),
@@ -173,8 +174,17 @@ impl Reads {
     }
 }
 
+/// The timeline. Where it is not cut, the client has the related events too, and aggregates them itself.
+async fn shown(shower: &mut Shower<'_>, window: &Window) -> Result<Vec<ClientEvent>, ReadError> {
+    if window.limited {
+        shower.show_with_relations(&window.events).await
+    } else {
+        shower.show_each(&window.events).await
+    }
+}
+
 /// The state under the name that the client asked for.
-pub(super) fn named(name: StateAfter, events: Vec<crate::render::ClientEvent>) -> StatePart {
+pub(super) fn named(name: StateAfter, events: Vec<ClientEvent>) -> StatePart {
     let events = Events { events };
     match name {
         StateAfter::No => StatePart::Before(events),

@@ -558,11 +558,11 @@ async fn relations_and_redactions_are_indexed_and_nothing_else_is() {
     assert_only(&report, FaultKind::Relations, "its relation is not found");
     let report = found(|stored, batch| {
         let (mut key, row) = stored.rows::<Relations>().remove(0);
-        key.2 = Rix(1);
+        key.4 = Rix(1);
         batch.put::<Relations>(&key, &RelationRow { rel_type: "m.thread".to_owned(), ..row });
     })
     .await;
-    assert_only(&report, FaultKind::Relations, "2 rows are kept");
+    assert_only(&report, FaultKind::Relations, "2 rows of relation are kept");
     let redacted = |stored: &Stored<'_>| {
         let range = (stored.nid, stored.hash(&stored.lived.redacted));
         stored.rows::<Redactions>().into_iter().find(|(key, ())| (key.0, key.1) == range).expect("applied").0

@@ -1,24 +1,22 @@
 //! Relations and redactions: what events say of others, and the rows that find it.
 
+mod relations;
+
 use std::collections::BTreeMap;
 
 use primitives::Rix;
 use storage::{
     KeyRange, ReadError,
-    schema::rooms::{PendingRedactions, Redactions, Relations},
+    schema::rooms::{PendingRedactions, Redactions},
 };
 
 use super::{FaultKind, Pages, RoomCheck};
-use crate::{
-    change::Change,
-    load::StoredEvent,
-    persist::{MAX_PENDING, relation_of},
-};
+use crate::{change::Change, load::StoredEvent, persist::MAX_PENDING};
 
 /// What the events gone through say there must be.
 #[derive(Debug, Default)]
 pub(super) struct Expected {
-    relations: u64,
+    relations: relations::Expected,
     redactions: u64,
     pending: u64,
     /// How many redactions came before their target, by the target's hash.
@@ -31,13 +29,7 @@ impl RoomCheck<'_> {
         if !self.order.get(rix).is_some_and(super::order::Seen::is_visible) {
             return Ok(());
         }
-        if let Some(relation) = relation_of(&event.pdu) {
-            self.index.relations += 1;
-            let key = (self.info.nid, self.change.target_hash(&relation.target), rix);
-            if self.view.get::<Relations>(&key).await?.as_ref() != Some(&relation) {
-                self.event_fault(FaultKind::Relations, rix, event, "its relation is not found");
-            }
-        }
+        self.check_relation(rix, event).await?;
         if event.pdu.redacts().is_some() { self.check_redaction(rix, event).await } else { Ok(()) }
     }
 
@@ -79,10 +71,10 @@ impl RoomCheck<'_> {
 
     /// There is nothing else in the indexes.
     pub(super) async fn index_rows(&mut self) -> Result<(), ReadError> {
-        let Expected { relations, redactions, pending, .. } = self.index;
+        self.relation_rows().await?;
+        let Expected { redactions, pending, .. } = self.index;
         let room = KeyRange::prefix(&(self.info.nid,));
         for (kind, expected, found) in [
-            (FaultKind::Relations, relations, self.count::<Relations>(&room).await?),
             (FaultKind::Redactions, redactions, self.count::<Redactions>(&room).await?),
             (FaultKind::Redactions, pending, self.count::<PendingRedactions>(&room).await?),
         ] {

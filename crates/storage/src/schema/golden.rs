@@ -3,6 +3,7 @@
 //! Accounts, delayed events and jobs have theirs beside their tables.
 
 mod account_data;
+mod history;
 mod meta;
 mod push;
 mod receipts;
@@ -84,7 +85,15 @@ fn show(bytes: &[u8]) -> String {
 
 #[test]
 fn every_table_has_a_golden_row() {
-    let golden = [meta::rows(), push::rows(), rooms::rows(), services::rows(), receipts::rows(), account_data::rows()];
+    let golden = [
+        meta::rows(),
+        push::rows(),
+        rooms::rows(),
+        history::rows(),
+        services::rows(),
+        receipts::rows(),
+        account_data::rows(),
+    ];
     let covered: Vec<u8> = golden.into_iter().flat_map(|golden| golden.tables).collect();
     let beside = [users::TABLES, delayed::TABLES, jobs::TABLES, testing::TABLES].concat();
     for table in MODULES.iter().copied().flatten() {

@@ -3,7 +3,7 @@
 use primitives::{NodeId, Rank, Rix, RoomNid, Slot, StreamPosition, UserNid};
 use serde::{Deserialize, Serialize};
 
-use crate::{Positioned, Raw, Text};
+use crate::{KeyBytes, KeyPart, Positioned, Raw, Text};
 
 use super::{tables, version_one};
 
@@ -38,8 +38,8 @@ tables! {
     SlotKeys = 23, "slot_key", (RoomNid, Slot) => SlotKey;
     /// The nodes of a room's state trees; a state is the number of its root node.
     StateNodes = 24, "state_node", (RoomNid, NodeId) => Raw;
-    /// Events that relate to another: by keyed hash of the other's id, then the relating event's number.
-    Relations = 25, "relation", (RoomNid, [u8; 16], Rix) => RelationRow;
+    /// Events that relate to another and are not redacted: by keyed hash of the other's id, then by kind, then in topological order.
+    Relations = 25, "relation", (RoomNid, [u8; 16], RelationKind, Rank, Rix) => RelationRow;
     /// Redaction events that apply, by keyed hash of the redacted event's id.
     Redactions = 26, "redaction", (RoomNid, [u8; 16], Rix) => ();
     /// The newest membership of a local user in a room known here.
@@ -340,6 +340,52 @@ pub struct RelationRow {
     pub sender: String,
     /// The id of the event that it relates to: the hash in the key is verified against it.
     pub target: String,
+    /// The keyed hash of its own id: under it stand the events that relate to it in turn.
+    pub own_hash: [u8; 16],
+}
+
+/// The relations that are kept apart, because readers look for them one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RelationKind {
+    /// Any other `rel_type`.
+    Other,
+    /// `m.replace`
+    Replace,
+    /// `m.thread`
+    Thread,
+    /// `m.reference`
+    Reference,
+}
+
+impl RelationKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Other, Self::Replace, Self::Thread, Self::Reference];
+
+    /// The kind of a `rel_type`.
+    pub fn of(rel_type: &str) -> Self {
+        match rel_type {
+            "m.replace" => Self::Replace,
+            "m.thread" => Self::Thread,
+            "m.reference" => Self::Reference,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl KeyPart for RelationKind {
+    fn put(&self, out: &mut KeyBytes) {
+        match self {
+            Self::Other => 0_u8,
+            Self::Replace => 1,
+            Self::Thread => 2,
+            Self::Reference => 3,
+        }
+        .put(out);
+    }
+
+    fn take(input: &mut &[u8]) -> Option<Self> {
+        Self::ALL.get(usize::from(u8::take(input)?)).copied()
+    }
 }
 
 version_one!(

@@ -71,12 +71,13 @@ fn events(golden: &mut Golden) {
         .row::<Gaps>((ROOM, Rank::FIRST), EventIdList(vec!["$missing".to_owned()]))
         .row::<MissingPrevs>((ROOM, Text::new("$missing")), RixList(vec![Rix(300)]))
         .row::<Relations>(
-            (ROOM, [0xBB; 16], Rix(302)),
+            (ROOM, [0xBB; 16], RelationKind::Thread, Rank::FIRST, Rix(302)),
             RelationRow {
                 rel_type: "m.thread".to_owned(),
                 event_type: "m.room.message".to_owned(),
                 sender: "@a:b".to_owned(),
                 target: "$event".to_owned(),
+                own_hash: [0xCC; 16],
             },
         )
         .row::<Redactions>((ROOM, [0xBB; 16], Rix(303)), ())
@@ -151,7 +152,7 @@ fn rooms() {
     17 timeline: 0000000300000100000000000000012c = -
     18 gap: 000000030000010000000000 = 010108 '$missing'
     19 missing_prev: 00000003 '$missing' 0000 = 0101ac02
-    25 relation: 00000003bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb0000012e = 0108 'm.thread' 0e 'm.room.message' 04 '@a:b' 06 '$event'
+    25 relation: 00000003bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb0200000100000000000000012e = 0108 'm.thread' 0e 'm.room.message' 04 '@a:b' 06 '$event' cccccccccccccccccccccccccccccccc
     26 redaction: 00000003bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb0000012f = -
     34 pending_redaction: 00000003bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb00000130 = -
     33 auth_page: 0000000300000001 = 040506
