@@ -97,6 +97,7 @@ pub(crate) fn pdu_size(
     event_type: &str,
     state_key: Option<&str>,
     content: &[u8],
+    sticky: bool,
 ) -> usize {
     let text = |length: usize| CanonicalJsonValue::String("x".repeat(length));
     let object = |pairs: Vec<(&str, CanonicalJsonValue)>| {
@@ -119,6 +120,10 @@ pub(crate) fn pdu_size(
     .collect();
     if let Some(state_key) = state_key {
         pdu.insert("state_key".to_owned(), CanonicalJsonValue::String(state_key.to_owned()));
+    }
+    if sticky {
+        let duration = CanonicalJsonValue::Integer(1_000_000_000.into());
+        pdu.insert("msc4354_sticky".to_owned(), object(vec![("duration_ms", duration)]));
     }
     primitives::canonical::to_bytes(&pdu).len() - "{}".len() + content.len()
 }

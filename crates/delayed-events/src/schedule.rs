@@ -87,7 +87,9 @@ fn check_shape(event: &Event, request: &Schedule) -> Result<(), ScheduleError> {
     let content = canonical::to_bytes(&event.content);
     let state_key = event.state_key.as_deref();
     let long = event.event_type.len() > NAME_MAX || state_key.is_some_and(|key| key.len() > NAME_MAX);
-    if long || pdu_size(&request.user_id, &request.room_id, &event.event_type, state_key, &content) > PDU_MAX {
+    let sticky = event.sticky_duration.is_some();
+    let size = pdu_size(&request.user_id, &request.room_id, &event.event_type, state_key, &content, sticky);
+    if long || size > PDU_MAX {
         return Err(ScheduleError::TooLarge);
     }
     Ok(())

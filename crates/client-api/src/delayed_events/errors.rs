@@ -37,7 +37,8 @@ pub(super) fn failure(failure: &Failure) -> Value {
     json!({ "errcode": errcode(failure.kind), "error": failure.message })
 }
 
-fn millis(span: Duration) -> u64 {
+/// A span in whole milliseconds.
+pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 

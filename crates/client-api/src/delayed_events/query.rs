@@ -45,10 +45,15 @@ impl DelayQuery {
         millis(delay, "org.matrix.msc4140.delay")
     }
 
-    /// How long the event is to be sticky.
+    /// How long the event is to be sticky, delayed or not.
     pub(crate) fn sticky_duration(&self) -> ApiResult<Option<Duration>> {
         let sticky = self.sticky_duration_ms.as_deref();
         sticky.map(|text| millis(text, "org.matrix.msc4354.sticky_duration_ms")).transpose()
+    }
+
+    /// The same in milliseconds, for an event that is sent at once.
+    pub(crate) fn sticky_duration_ms(&self) -> ApiResult<Option<u64>> {
+        Ok(self.sticky_duration()?.map(super::errors::millis))
     }
 }
 

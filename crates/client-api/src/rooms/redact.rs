@@ -35,7 +35,10 @@ pub(super) async fn redact(
     if let Some(reason) = reason {
         content.insert("reason".to_owned(), CanonicalJsonValue::String(reason));
     }
-    let event = || Ok(NewEvent { event_type: "m.room.redaction".to_owned(), content, redacts: Some(target) });
+    let event = || {
+        let event_type = "m.room.redaction".to_owned();
+        Ok(NewEvent { event_type, content, redacts: Some(target), sticky_duration_ms: None })
+    };
     let event_id = send_once(&api, &who, &room, txn, event).await?;
     Ok(Json(json!({ "event_id": event_id })))
 }

@@ -20,6 +20,8 @@ pub(crate) struct NewEvent {
     pub(crate) event_type: String,
     pub(crate) content: CanonicalJsonObject,
     pub(crate) redacts: Option<OwnedEventId>,
+    /// For how long it is sticky (MSC4354), in milliseconds.
+    pub(crate) sticky_duration_ms: Option<u64>,
 }
 
 pub(super) async fn send(
@@ -34,7 +36,10 @@ pub(super) async fn send(
     if delay.is_present() {
         return query::schedule_message(&api, &who, room, event_type, &delay, &body, txn).await;
     }
-    let event = || Ok(NewEvent { event_type, content: content_of(&api, &body)?, redacts: None });
+    let event = || {
+        let sticky_duration_ms = delay.sticky_duration_ms()?;
+        Ok(NewEvent { event_type, content: content_of(&api, &body)?, redacts: None, sticky_duration_ms })
+    };
     let event_id = send_once(&api, &who, &room, txn.clone(), event).await?;
     // The transaction may have scheduled a delayed event the first time.
     if !event_id.starts_with('$')
@@ -61,9 +66,10 @@ pub(crate) async fn send_once(
     if let Some(event_id) = api.users.transactions().lookup(&txn).await? {
         return Ok(event_id);
     }
-    let NewEvent { event_type, content, redacts } = event()?;
+    let NewEvent { event_type, content, redacts, sticky_duration_ms } = event()?;
     let mut outgoing = Outgoing::message(who.user_id.clone(), event_type, content);
     outgoing.redacts = redacts;
+    outgoing.sticky_duration_ms = sticky_duration_ms;
     outgoing.local = local_of(who, Some(&txn.txn_id));
     let (transactions, key) = (api.users.transactions().clone(), txn.clone());
     outgoing.riders.push(Rider::new(move |event_id| transactions.record(&key, event_id.as_str())));

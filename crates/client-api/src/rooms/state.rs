@@ -51,6 +51,7 @@ async fn set_state(
     }
     let mut outgoing = Outgoing::state(who.user_id.clone(), event_type, state_key, content_of(api, &body)?);
     outgoing.local = local_of(who, None);
+    outgoing.sticky_duration_ms = delay.sticky_duration_ms()?;
     let sent = api.rooms.room(&room).await?.send(outgoing).await?;
     Ok(Json(json!({ "event_id": sent.event_id })))
 }

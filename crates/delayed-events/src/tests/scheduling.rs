@@ -186,6 +186,17 @@ async fn case_40_an_event_that_would_be_too_large_is_refused_at_once() {
     {
         assert!(matches!(lab.try_schedule(lab.request(bad, 10)).await, Err(ScheduleError::TooLarge)));
     }
+    // The longest that is accepted is too long by what makes it sticky.
+    let (mut fits, mut over) = (64_000, 65_536);
+    while over - fits > 1 {
+        let middle = usize::midpoint(fits, over);
+        match lab.try_schedule(lab.request(event(middle), 10)).await {
+            Ok(_) => fits = middle,
+            Err(_) => over = middle,
+        }
+    }
+    let sticky = Event { sticky_duration: Some(Duration::from_mins(1)), ..event(fits) };
+    assert!(matches!(lab.try_schedule(lab.request(sticky, 10)).await, Err(ScheduleError::TooLarge)));
 }
 
 #[tokio::test]

@@ -86,8 +86,34 @@ async fn case_36_the_sticky_duration_rides_along() {
     let sent = ended(&alice, &event).await["event_id"].as_str().expect("an event id").to_owned();
     let sent = alice.get(&format!("v3/rooms/{room}/event/{sent}")).await.ok();
     assert_eq!(sent["msc4354_sticky"], json!({ "duration_ms": 60000 }), "{sent}");
+    let at_once =
+        alice.put(&format!("{path}/n?org.matrix.msc4354.sticky_duration_ms=5"), json!({ "body": "n" })).await.ok();
+    let state = format!("v3/rooms/{room}/state/com.example.call/k?org.matrix.msc4354.sticky_duration_ms=5");
+    let state = alice.put(&state, json!({})).await.ok();
+    for sent in [at_once, state] {
+        let sent =
+            alice.get(&format!("v3/rooms/{room}/event/{}", sent["event_id"].as_str().expect("an id"))).await.ok();
+        assert_eq!(sent["msc4354_sticky"], json!({ "duration_ms": 5 }), "{sent}");
+    }
     let bad = format!("{DELAY}=1000&org.matrix.msc4354.sticky_duration_ms=x");
     alice.put(&format!("{path}/b?{bad}"), json!({ "body": "b" })).await.refused(400, "M_INVALID_PARAM");
+}
+
+#[tokio::test]
+async fn case_37_a_deactivated_users_delayed_join_is_not_carried_out() {
+    let rig = Rig::new().await;
+    let (alice, room) = rig.alice().await;
+    let bob = rig.site.user("bob").await;
+    let path = format!("v3/rooms/{room}/state/m.room.member/{}?{DELAY}=1000", bob.id);
+    id(&bob.put(&path, json!({ "membership": "join" })).await.ok());
+    let users = &rig.site.parts.users;
+    let nid = users.nid(&ruma::UserId::parse(&*bob.id).expect("an id")).await.expect("readable").expect("a user");
+    // Nobody says so to the delayed events: the account is looked at when the event is due.
+    users.deactivate(nid, false, &storage::Batch::new()).await.expect("deactivated");
+    rig.pass(1_001).await;
+    assert_eq!(rig.site.parts.delayed.pending(), 0);
+    let members = alice.get(&format!("v3/rooms/{room}/joined_members")).await.ok();
+    assert_eq!(members["joined"].as_object().expect("members").len(), 1);
 }
 
 #[tokio::test]
