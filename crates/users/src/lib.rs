@@ -5,6 +5,7 @@
 pub mod account_data;
 pub mod accounts;
 pub mod devices;
+pub mod directory;
 pub mod error;
 pub mod filters;
 mod ground;
@@ -34,6 +35,7 @@ pub mod wakeups;
 pub use account_data::{AccountData, AccountDataError, DataKey};
 pub use accounts::{Account, Restrictions, Status};
 pub use devices::{Device, NewSession, Session};
+pub use directory::UserDirectory;
 pub use error::StoreError;
 pub use limits::{KeyedLimit, Limit, LimitExceeded, Limits, Rate, RateLimits};
 pub use login::{Identifier, LoggedIn, Login, LoginError};

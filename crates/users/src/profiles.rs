@@ -11,6 +11,7 @@ use storage::{
 
 use crate::{
     accounts::Accounts,
+    directory::UserDirectory,
     error::{MAX_ATTEMPTS, StoreError},
     options::ProfileSizes,
 };
@@ -97,12 +98,18 @@ pub fn check_field_name(name: &str) -> Result<(), ProfileError> {
 pub struct Profiles {
     storage: Storage,
     accounts: Arc<Accounts>,
+    directory: Arc<UserDirectory>,
     sizes: ProfileSizes,
 }
 
 impl Profiles {
-    pub(crate) fn new(storage: Storage, accounts: Arc<Accounts>, sizes: ProfileSizes) -> Self {
-        Self { storage, accounts, sizes }
+    pub(crate) fn new(
+        storage: Storage,
+        accounts: Arc<Accounts>,
+        directory: Arc<UserDirectory>,
+        sizes: ProfileSizes,
+    ) -> Self {
+        Self { storage, accounts, directory, sizes }
     }
 
     /// The profile of a local user; empty if they have set nothing. None if there is no such local user, or no longer.
@@ -189,7 +196,10 @@ impl Profiles {
             batch.put::<tables::Profiles>(&(user,), &Raw(bytes));
             let riders = batch.merge(rider.clone());
             match self.storage.commit(batch).await {
-                Ok(position) => return Ok(ProfileChange { before, after, position: Some(position) }),
+                Ok(position) => {
+                    self.directory.changed(user);
+                    return Ok(ProfileChange { before, after, position: Some(position) });
+                }
                 Err(CommitError::Conflict(index)) if riders.contains(&index) => {
                     return Err(ProfileError::RiderConflict);
                 }
@@ -201,7 +211,7 @@ impl Profiles {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Profile, StoreError> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Profile, StoreError> {
     let corrupt = |e: canonical::CanonicalError| storage::CorruptValue { table: "profile", reason: e.to_string() };
     let object = canonical::parse_object(bytes).map_err(corrupt).map_err(storage::ReadError::from)?;
     Ok(Profile(object))

@@ -11,6 +11,7 @@ use crate::{
     account_data::AccountData,
     accounts::{Account, Accounts},
     devices::Devices,
+    directory::UserDirectory,
     error::StoreError,
     filters::Filters,
     ground::Ground,
@@ -55,6 +56,7 @@ struct Parts {
     accounts: Arc<Accounts>,
     changes: AccountChanges,
     devices: Arc<Devices>,
+    directory: Arc<UserDirectory>,
     filters: Filters,
     limits: Arc<RateLimits>,
     logins: Arc<Logins>,
@@ -119,6 +121,7 @@ impl Users {
             passwords.clone(),
         ));
         let uia = Uia::new(ground.clone(), logins.clone(), registration_tokens.clone(), limits.clone());
+        let directory = Arc::new(UserDirectory::new(ground.storage.clone(), accounts.clone()));
         Ok(Self(Arc::new(Parts {
             changes: AccountChanges::new(
                 ground.storage.clone(),
@@ -127,7 +130,7 @@ impl Users {
                 tokens.clone(),
                 passwords,
             ),
-            profiles: Profiles::new(ground.storage.clone(), accounts.clone(), options.profile_sizes),
+            profiles: Profiles::new(ground.storage.clone(), accounts.clone(), directory.clone(), options.profile_sizes),
             filters: Filters::new(ground.storage.clone()),
             openid: OpenIdTokens::new(ground.clone(), accounts.clone(), limits.clone()),
             reports: Reports::new(ground.clone(), accounts.clone(), limits.clone(), options.report_sizes),
@@ -138,6 +141,7 @@ impl Users {
             ground,
             accounts,
             devices,
+            directory,
             limits,
             logins,
             registration,
@@ -335,6 +339,11 @@ impl Users {
     /// Account data.
     pub fn account_data(&self) -> &AccountData {
         &self.0.account_data
+    }
+
+    /// Finds users by name.
+    pub fn directory(&self) -> &UserDirectory {
+        &self.0.directory
     }
 
     /// Stored filters.
