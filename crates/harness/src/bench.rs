@@ -3,6 +3,7 @@
 mod delayed;
 mod engine;
 mod fairness;
+mod find;
 mod fork;
 mod rooms;
 mod send;
@@ -48,6 +49,7 @@ pub async fn run(suite: Suite, only: Option<&str>) -> anyhow::Result<()> {
     part!(Spine, "B5", sync::incremental);
     part!(Spine, "tree", tree::figures);
     part!(Spine, "fork", fork::figures);
+    part!(Spine, "find", find::figures);
     part!(Spine, "start", start::with_events);
     part!(Spine | Delayed, "delayed", delayed::over_a_second);
     part!(Spine | Delayed, "delayed engine", engine::throughput);
