@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use ::rooms::{
-    AliasError, CreateError, ForgetError, ReceiptError, RoomError, SendError, SubscriptionError, read::ReadRoomError,
+    AliasError, CreateError, ForgetError, ReceiptError, RoomError, SendError, SubscriptionError, UpgradeError,
+    find::{MutualError, PublishError},
+    read::ReadRoomError,
     tokens::BadToken,
 };
 use http::StatusCode;
@@ -298,6 +300,7 @@ impl From<CreateError> for ApiError {
         match error {
             CreateError::UnsupportedVersion(_) => Self::bad("M_UNSUPPORTED_ROOM_VERSION", error.to_string()),
             CreateError::AliasInUse => Self::bad("M_ROOM_IN_USE", "The alias is taken"),
+            CreateError::MayNotPublish(reason) => Self::forbidden(reason),
             CreateError::BadAlias(_) => Self::invalid_param(error.to_string()),
             CreateError::BadRequest(reason) => Self::bad_json(reason),
             CreateError::InvalidState(_) => Self::bad("M_INVALID_ROOM_STATE", error.to_string()),
@@ -377,6 +380,37 @@ impl From<AliasError> for ApiError {
             AliasError::Forbidden(reason) => Self::forbidden(reason),
             AliasError::Unavailable => Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", error.to_string()),
             AliasError::Storage(error) => Self::internal(error),
+        }
+    }
+}
+
+impl From<PublishError> for ApiError {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::UnknownRoom => Self::not_found(error.to_string()),
+            PublishError::Forbidden(reason) => Self::forbidden(reason),
+            PublishError::Unavailable => Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", error.to_string()),
+            PublishError::Storage(error) => Self::internal(error),
+        }
+    }
+}
+
+impl From<MutualError> for ApiError {
+    fn from(error: MutualError) -> Self {
+        match error {
+            MutualError::Oneself => Self::invalid_param(error.to_string()),
+            MutualError::BadToken(error) => error.into(),
+            MutualError::Storage(error) => Self::internal(error),
+        }
+    }
+}
+
+impl From<UpgradeError> for ApiError {
+    fn from(error: UpgradeError) -> Self {
+        match error {
+            UpgradeError::Create(error) => error.into(),
+            UpgradeError::Send(error) => error.into(),
+            UpgradeError::Overtaken => Self::forbidden(error.to_string()),
         }
     }
 }

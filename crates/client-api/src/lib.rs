@@ -13,6 +13,7 @@ pub mod error;
 mod errors;
 mod extract;
 mod filter;
+mod find;
 mod openid;
 mod pages;
 mod profile;
@@ -64,6 +65,8 @@ pub struct Options {
     pub profile_policy: ProfilePolicy,
     /// The room version of new rooms that ask for none.
     pub default_room_version: String,
+    /// Among which users the user directory searches.
+    pub people_searched: ::rooms::find::Searched,
     /// Delayed events are offered.
     pub delayed_events: bool,
     /// The stable delayed events API is announced in `/versions`.
@@ -103,6 +106,7 @@ fn routes() -> routes::Routes {
     push_rules::routes(&mut routes);
     filter::routes(&mut routes);
     rooms::routes(&mut routes);
+    find::routes(&mut routes);
     delayed_events::routes(&mut routes);
     sync::routes(&mut routes);
     openid::routes(&mut routes);

@@ -23,6 +23,7 @@ mod state_read;
 mod thread_subscription;
 mod threads;
 mod timestamp_to_event;
+mod upgrade;
 
 use ::rooms::{
     Details,
@@ -57,6 +58,7 @@ pub(crate) fn routes(routes: &mut Routes) {
     routes.add(Method::POST, &room("forget"), forget::forget);
     routes.add(Method::POST, &room("invite"), invite::invite);
     moderate::routes(routes);
+    routes.add(Method::POST, &room("upgrade"), upgrade::upgrade);
     routes.add(Method::PUT, &room("send/{type}/{txn}"), send::send);
     routes.add(Method::PUT, &room("redact/{event}/{txn}"), redact::redact);
     routes.add(Method::PUT, &room("state/{type}/{key}"), state::set);
@@ -129,7 +131,7 @@ fn details(who: &Requester, reason: Option<String>) -> Details {
 }
 
 /// A room id, or the id that an alias of this server leads to.
-async fn resolve(api: &Api, text: &str) -> ApiResult<OwnedRoomId> {
+pub(crate) async fn resolve(api: &Api, text: &str) -> ApiResult<OwnedRoomId> {
     let id =
         OwnedRoomOrAliasId::try_from(text).map_err(|_| ApiError::invalid_param("Neither a room id nor an alias"))?;
     match OwnedRoomId::try_from(id) {

@@ -20,6 +20,8 @@ mod deactivation;
 mod delayed;
 #[path = "api/devices.rs"]
 mod devices;
+#[path = "api/directory.rs"]
+mod directory;
 #[path = "api/erasure.rs"]
 mod erasure;
 #[path = "api/guests.rs"]
@@ -56,6 +58,8 @@ mod relations;
 mod reports;
 #[path = "api/rooms.rs"]
 mod rooms;
+#[path = "api/spaces.rs"]
+mod spaces;
 #[path = "api/subscriptions.rs"]
 mod subscriptions;
 #[path = "api/support.rs"]
@@ -66,3 +70,5 @@ mod suspension;
 mod syncing;
 #[path = "api/transactions.rs"]
 mod transactions;
+#[path = "api/upgrades.rs"]
+mod upgrades;

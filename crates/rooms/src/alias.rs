@@ -5,14 +5,16 @@ use ruma::{
     canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
 };
 use storage::{
-    Batch, CommitError, Direction, KeyRange, ReadError, Text,
+    Batch, CommitError, Direction, KeyRange, ReadError, Text, View,
     schema::rooms::{AliasRow, Aliases, Membership, RoomAliases},
 };
 
 use crate::{
     outgoing::{Outgoing, SendError},
+    read::{ReadRoomError, Reader, Reads},
     registry::{RoomError, Rooms},
     room::Room,
+    visibility::{Eyes, Standing},
 };
 
 /// Aliases of one room that are listed.
@@ -112,16 +114,9 @@ impl Rooms {
             Err(_) => return Err(AliasError::Unavailable),
         }
         if let Some(room) = room {
-            room.unname(by, alias).await?;
+            room.unname(by, std::slice::from_ref(&alias.to_owned())).await?;
         }
         Ok(())
-    }
-
-    /// The aliases of this server that lead to a room.
-    pub async fn aliases_of(&self, room: &RoomId) -> Result<Vec<OwnedRoomAliasId>, ReadError> {
-        let range = KeyRange::prefix(&(Text::new(room.as_str()),));
-        let page = self.context().storage.view().scan::<RoomAliases>(&range, MAX_LISTED, Direction::Forward).await?;
-        Ok(page.rows.into_iter().filter_map(|((_, Text(alias)), ())| alias.try_into().ok()).collect())
     }
 
     async fn alias_row(&self, alias: &RoomAliasId) -> Result<Option<AliasRow>, ReadError> {
@@ -136,8 +131,33 @@ impl Rooms {
     }
 }
 
+impl Reads {
+    /// The aliases of this server that lead to a room, for one who is in it, or for everybody if it is world-readable. At most 1,000.
+    pub async fn local_aliases(
+        &self,
+        reader: &Reader,
+        room_id: &RoomId,
+    ) -> Result<Vec<OwnedRoomAliasId>, ReadRoomError> {
+        let view = self.0.storage.view();
+        let room = self.room(&view, room_id).await?.ok_or(ReadRoomError::Forbidden)?;
+        let head = room.open_head().await?;
+        let mut eyes = Eyes::open(&room, &reader.user_id, reader.user_nid).await?;
+        if eyes.standing() != Standing::Joined && !eyes.is_world_readable(head.root).await? {
+            return Err(ReadRoomError::Forbidden);
+        }
+        Ok(aliases_of(&view, room_id).await?)
+    }
+}
+
+/// The aliases of this server that lead to a room.
+pub(crate) async fn aliases_of(view: &View, room: &RoomId) -> Result<Vec<OwnedRoomAliasId>, ReadError> {
+    let range = KeyRange::prefix(&(Text::new(room.as_str()),));
+    let page = view.scan_keys::<RoomAliases>(&range, MAX_LISTED, Direction::Forward).await?;
+    Ok(page.keys.into_iter().filter_map(|(_, Text(alias))| alias.try_into().ok()).collect())
+}
+
 /// Whether a user has the power to set the room's canonical alias.
-async fn may_name(room: Option<&Room>, user: &UserId) -> Result<bool, AliasError> {
+pub(crate) async fn may_name(room: Option<&Room>, user: &UserId) -> Result<bool, SendError> {
     let Some(room) = room else { return Ok(false) };
     let current = room.current().await?;
     let joined = current.membership(user).await? == Some(Membership::Join);
@@ -147,25 +167,29 @@ async fn may_name(room: Option<&Room>, user: &UserId) -> Result<bool, AliasError
 }
 
 impl Room {
-    /// Takes an alias out of the canonical alias event, if it is there and the user may.
-    async fn unname(&self, by: &UserId, alias: &RoomAliasId) -> Result<(), AliasError> {
+    /// Takes aliases out of the canonical alias event, as far as they are there and the user may.
+    pub(crate) async fn unname(&self, by: &UserId, aliases: &[OwnedRoomAliasId]) -> Result<(), SendError> {
         let Some(event) = self.current().await?.event("m.room.canonical_alias", "").await? else { return Ok(()) };
         let Ok(mut content) = event.content_as::<CanonicalJsonObject>() else { return Ok(()) };
         let before = content.clone();
-        let is_it = |value: &CanonicalJsonValue| value.as_str() == Some(alias.as_str());
-        if content.get("alias").is_some_and(is_it) {
+        let is_one = |value: &CanonicalJsonValue| aliases.iter().any(|alias| value.as_str() == Some(alias.as_str()));
+        if content.get("alias").is_some_and(is_one) {
             content.remove("alias");
         }
         if let Some(CanonicalJsonValue::Array(others)) = content.get_mut("alt_aliases") {
-            others.retain(|other| !is_it(other));
+            others.retain(|other| !is_one(other));
         }
         if content == before {
             return Ok(());
         }
         let event = Outgoing::state(by.to_owned(), "m.room.canonical_alias", "", content);
-        match self.send(Outgoing { rate_limited: false, ..event }).await {
-            Err(error @ (SendError::Storage(_) | SendError::Unavailable)) => Err(error.into()),
-            // The alias has gone all the same; who may change the event can do so later.
+        self.send_if_allowed(Outgoing { rate_limited: false, ..event }).await
+    }
+
+    /// Sends an event that is a courtesy: who may not send it does without.
+    pub(crate) async fn send_if_allowed(&self, event: Outgoing) -> Result<(), SendError> {
+        match self.send(event).await {
+            Err(error @ (SendError::Storage(_) | SendError::Unavailable)) => Err(error),
             Ok(_) | Err(_) => Ok(()),
         }
     }

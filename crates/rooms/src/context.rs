@@ -7,7 +7,10 @@ use ruma::OwnedServerName;
 use storage::{ReadError, Storage};
 use users::{StoreError, Users};
 
-use crate::{RoomVersion, activity::RoomActivity, pdu::MAX_PDU_BYTES, read::Caches, signals::Signals, tree::NodeCache};
+use crate::{
+    RoomVersion, activity::RoomActivity, find::MayPublish, pdu::MAX_PDU_BYTES, read::Caches, signals::Signals,
+    tree::NodeCache,
+};
 
 /// What the configuration decides about rooms.
 #[derive(Clone, Debug)]
@@ -22,6 +25,8 @@ pub struct Options {
     pub cached_nodes: usize,
     /// Rooms whose number and version are kept in memory.
     pub cached_rooms: usize,
+    /// Who may put rooms into the directory.
+    pub may_publish: MayPublish,
 }
 
 impl Options {
@@ -33,6 +38,7 @@ impl Options {
             pdu_max_bytes: MAX_PDU_BYTES,
             cached_nodes: 100_000,
             cached_rooms: 100_000,
+            may_publish: MayPublish::default(),
         }
     }
 }

@@ -13,10 +13,13 @@ use storage::{
 };
 use users::Limit;
 
+pub(crate) use levels::content as default_levels;
+
 use crate::{
     Pdu, RoomVersion,
     change::Change,
     context::read_error,
+    find::PublishError,
     memory::{Memory, RoomInfo},
     outgoing::{Outgoing, SendError},
     pdu::{BuildInput, build},
@@ -75,6 +78,8 @@ pub struct CreateRoom {
     pub power_level_content_override: CanonicalJsonObject,
     /// What only this server knows of the events.
     pub local: EventLocal,
+    /// The state of a room that replaces another, which is all that follows its maker's join.
+    pub replacement_state: Option<Vec<InitialState>>,
 }
 
 impl CreateRoom {
@@ -94,6 +99,7 @@ impl CreateRoom {
             creation_content: CanonicalJsonObject::new(),
             power_level_content_override: CanonicalJsonObject::new(),
             local: EventLocal::default(),
+            replacement_state: None,
         }
     }
 
@@ -123,6 +129,9 @@ pub enum CreateError {
     /// The alias leads to another room (`M_ROOM_IN_USE`).
     #[error("the alias is taken")]
     AliasInUse,
+    /// The creator may not put rooms into the directory (`M_FORBIDDEN`).
+    #[error("{0}")]
+    MayNotPublish(&'static str),
     /// The alias can't be one (`M_INVALID_PARAM`).
     #[error("{0:?} can't be part of a room alias")]
     BadAlias(String),
@@ -150,6 +159,16 @@ pub enum CreateError {
     /// The store could not be read.
     #[error(transparent)]
     Storage(#[from] ReadError),
+}
+
+impl From<PublishError> for CreateError {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Forbidden(reason) => Self::MayNotPublish(reason),
+            PublishError::Storage(error) => Self::Storage(error),
+            PublishError::UnknownRoom | PublishError::Unavailable => Self::Unavailable,
+        }
+    }
 }
 
 impl From<SendError> for CreateError {
@@ -183,6 +202,9 @@ impl Rooms {
             None => self.options().default_room_version,
         };
         self.check_invitees(&request)?;
+        if request.published {
+            self.context().check_publishes(&request.creator).await?;
+        }
         let alias = request.alias_localpart.as_deref().map(|localpart| self.new_alias(localpart)).transpose()?;
         if crate::suspension::is_suspended(self.context(), &request.creator).await? {
             return Err(CreateError::Suspended);

@@ -21,6 +21,7 @@ pub mod create;
 mod current;
 mod event_key;
 pub mod filter;
+pub mod find;
 mod load;
 mod local_members;
 pub mod membership;
@@ -48,6 +49,7 @@ mod suspension;
 pub mod sync;
 pub mod tokens;
 pub mod tree;
+mod upgrade;
 mod varint;
 pub mod verify;
 pub mod version;
@@ -72,6 +74,7 @@ pub use signals::Signals;
 pub use staging::{StageError, StagedState, Staging};
 pub use storage::schema::rooms::{EventLocal, Membership};
 pub use subscriptions::SubscriptionError;
+pub use upgrade::{Upgrade, UpgradeError};
 pub use version::RoomVersion;
 
 #[cfg(test)]

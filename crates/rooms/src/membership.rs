@@ -18,6 +18,7 @@ pub use forget::ForgetError;
 pub use guests::SeenOut;
 pub(crate) use guests::lets_guests_in;
 pub use profile::FIELDS as PROFILE_FIELDS;
+pub(crate) use restricted::JoinRules;
 
 use crate::{
     context::read_error,

@@ -9,6 +9,7 @@ mod members;
 mod reading;
 mod send;
 mod staging;
+mod upgrade;
 mod verify;
 
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Tokens that say where in a room's history or in a user's stream a client stands. Opaque to clients; each says which order it is in.
 //!
 //! A token is a letter and the base64url of varints: `s` a place in the stream, as /sync hands out; `t` a place in the topological
-//! order of one room, as pagination hands out.
+//! order of one room, as pagination hands out; `h`, `m` and `d` places in a space's tree, in the rooms that two users share, in the directory.
 
 use std::{fmt, str::FromStr};
 
@@ -46,6 +46,37 @@ pub enum PageToken {
     Timeline(TimelinePoint),
     /// A place in the stream.
     Stream(SyncToken),
+}
+
+/// A place in the tree of rooms below a space: just after a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HierarchyToken {
+    /// A mark of the user, the space and the parameters that the tree was asked for with. Only with these has the token a meaning.
+    pub bound_to: u64,
+    /// How many rooms were shown before.
+    pub shown: u64,
+    /// A mark of the room that was shown last.
+    pub last: u64,
+}
+
+/// A place in the list of rooms that two users are both in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MutualRoomsToken {
+    /// A mark of the two users.
+    pub bound_to: u64,
+    /// The first room that was not shown.
+    pub next: RoomNid,
+}
+
+/// A place in the room directory, whose rooms with the most members come first: beside a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectoryToken {
+    /// Whether the page is what comes before the room, rather than after it.
+    pub backward: bool,
+    /// How many members the room had.
+    pub members: u32,
+    /// The room.
+    pub room: RoomNid,
 }
 
 fn encode(kind: char, numbers: &[u64]) -> String {
@@ -125,6 +156,56 @@ impl FromStr for TimelinePoint {
     }
 }
 
+impl fmt::Display for HierarchyToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&encode('h', &[self.bound_to, self.shown, self.last]))
+    }
+}
+
+impl FromStr for HierarchyToken {
+    type Err = BadToken;
+
+    fn from_str(token: &str) -> Result<Self, BadToken> {
+        let [bound_to, shown, last] = decode('h', token)?;
+        Ok(Self { bound_to, shown, last })
+    }
+}
+
+impl fmt::Display for MutualRoomsToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&encode('m', &[self.bound_to, self.next.0.into()]))
+    }
+}
+
+impl FromStr for MutualRoomsToken {
+    type Err = BadToken;
+
+    fn from_str(token: &str) -> Result<Self, BadToken> {
+        let [bound_to, next] = decode('m', token)?;
+        Ok(Self { bound_to, next: RoomNid(narrow(next)?) })
+    }
+}
+
+impl fmt::Display for DirectoryToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&encode('d', &[self.backward.into(), self.members.into(), self.room.0.into()]))
+    }
+}
+
+impl FromStr for DirectoryToken {
+    type Err = BadToken;
+
+    fn from_str(token: &str) -> Result<Self, BadToken> {
+        let [backward, members, room] = decode('d', token)?;
+        let backward = match backward {
+            0 => false,
+            1 => true,
+            _ => return Err(BadToken),
+        };
+        Ok(Self { backward, members: narrow(members)?, room: RoomNid(narrow(room)?) })
+    }
+}
+
 impl fmt::Display for PageToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -142,17 +223,16 @@ impl FromStr for PageToken {
     }
 }
 
-impl serde::Serialize for SyncToken {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
+macro_rules! written_as_text {
+    ($($token:ty),*) => {$(
+        impl serde::Serialize for $token {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    )*};
 }
-
-impl serde::Serialize for PageToken {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
+written_as_text!(SyncToken, PageToken, HierarchyToken, MutualRoomsToken, DirectoryToken);
 
 #[cfg(test)]
 mod tests {
@@ -168,6 +248,17 @@ mod tests {
             prop_assert_eq!(stream.to_string().parse(), Ok(stream));
             let point = PageToken::Timeline(TimelinePoint { room: RoomNid(room), rank: Rank(rank), rix: Rix(rix), position });
             prop_assert_eq!(point.to_string().parse(), Ok(point));
+        }
+
+        #[test]
+        fn tokens_of_lists_round_trip(bound_to: u64, shown: u64, last: u64, next: u32, backward: bool, members: u32) {
+            let tree = HierarchyToken { bound_to, shown, last };
+            prop_assert_eq!(tree.to_string().parse(), Ok(tree));
+            let mutual = MutualRoomsToken { bound_to, next: RoomNid(next) };
+            prop_assert_eq!(mutual.to_string().parse(), Ok(mutual));
+            let directory = DirectoryToken { backward, members, room: RoomNid(next) };
+            prop_assert_eq!(directory.to_string().parse(), Ok(directory));
+            prop_assert_eq!(tree.to_string().parse::<DirectoryToken>(), Err(BadToken));
         }
 
         #[test]

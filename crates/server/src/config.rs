@@ -24,8 +24,8 @@ pub use self::{
     jobs::Jobs,
     limits::Limits,
     sections::{
-        Contact, Durability, Federation, Listener, Log, LogFormat, Registration, RegistrationMode, Storage, Support,
-        Tls,
+        Contact, Directory, Durability, Federation, Listener, Log, LogFormat, MayPublish, Registration,
+        RegistrationMode, Storage, Support, Tls,
     },
     services::{Profiles, Rtc, Turn},
     units::{ByteSize, Span},
@@ -54,6 +54,9 @@ pub struct Config {
     /// Who may make an account.
     #[serde(default)]
     pub registration: Registration,
+    /// Which rooms and which users can be found.
+    #[serde(default)]
+    pub directory: Directory,
     /// The store.
     #[serde(default)]
     pub storage: Storage,

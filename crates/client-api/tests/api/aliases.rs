@@ -72,3 +72,21 @@ async fn messages_that_pose_as_state_are_refused() {
     }
     assert_eq!(alice.member(&room, &alice).await["membership"], "join");
 }
+
+#[tokio::test]
+async fn the_aliases_of_a_room_are_for_its_members_and_of_an_open_one_for_all() {
+    let site = Site::new().await;
+    let (alice, bob) = (site.user("alice").await, site.user("bob").await);
+    let room = alice.room(json!({})).await;
+    let path = format!("v3/rooms/{room}/aliases");
+    assert_eq!(alice.get(&path).await.ok(), json!({ "aliases": [] }));
+    alice.put("v3/directory/room/%23tea:hs.test", json!({ "room_id": room })).await.ok();
+    assert_eq!(alice.get(&path).await.ok(), json!({ "aliases": ["#tea:hs.test"] }));
+    bob.get(&path).await.refused(403, "M_FORBIDDEN");
+    bob.get("v3/rooms/!nowhere:hs.test/aliases").await.refused(403, "M_FORBIDDEN");
+    alice.set_state(&room, "m.room.history_visibility", json!({ "history_visibility": "world_readable" })).await.ok();
+    assert_eq!(bob.get(&path).await.ok(), json!({ "aliases": ["#tea:hs.test"] }));
+    let long = format!("v3/directory/room/%23{}:hs.test", "x".repeat(300));
+    alice.put(&long, json!({ "room_id": room })).await.refused(400, "M_INVALID_PARAM");
+    bob.get(&long).await.refused(400, "M_INVALID_PARAM");
+}

@@ -51,6 +51,7 @@ pub(crate) fn options() -> Options {
         rtc_transports: Vec::new(),
         profile_policy: client_api::ProfilePolicy::Everybody,
         default_room_version: "12".to_owned(),
+        people_searched: rooms::find::Searched::default(),
         delayed_events: true,
         delayed_events_stable: true,
         delayed_events_tokenless: true,

@@ -74,7 +74,7 @@ async fn tree(
         latencies.add(clock.monotonic().saturating_sub(start));
         anyhow::ensure!(page.rooms.len() == ROOMS, "{} rooms in the tree", page.rooms.len());
     }
-    Ok(Figure::new(&format!("hierarchy of 500 rooms, {which}"), latencies.ms(0.5), "ms", Goal::AtMost(50.0)))
+    Ok(Figure::new(format!("hierarchy of 500 rooms, {which}"), latencies.ms(0.5), "ms", Goal::AtMost(50.0)))
 }
 
 async fn directory(reads: &Reads, times: u32, clock: &SharedClock, which: &str) -> anyhow::Result<Figure> {
@@ -85,5 +85,5 @@ async fn directory(reads: &Reads, times: u32, clock: &SharedClock, which: &str) 
         latencies.add(clock.monotonic().saturating_sub(start));
         anyhow::ensure!(page.chunk.len() == ROOMS - 1, "{} rooms in the directory", page.chunk.len());
     }
-    Ok(Figure::new(&format!("directory of 499 rooms, {which}"), latencies.ms(0.5), "ms", Goal::None))
+    Ok(Figure::new(format!("directory of 499 rooms, {which}"), latencies.ms(0.5), "ms", Goal::None))
 }

@@ -20,6 +20,10 @@ impl Rooms {
         let creator = &request.creator;
         let state = |event_type: &str, content| Outgoing::state(creator.clone(), event_type, "", content);
         let mut events = vec![self.creators_join(creator).await?];
+        if let Some(taken_over) = &request.replacement_state {
+            events.extend(taken_over.iter().map(|state| state.event(creator)));
+            return Ok(events);
+        }
         events.push(state("m.room.power_levels", levels::content(request, version)?));
         if let Some(alias) = alias {
             events.push(state("m.room.canonical_alias", object("alias", alias.as_str())));

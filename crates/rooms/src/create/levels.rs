@@ -9,7 +9,7 @@ use super::{
 use crate::RoomVersion;
 
 /// The content of the first power levels event: the defaults, with the client's overrides put over them; or what `initial_state` says.
-pub(super) fn content(request: &CreateRoom, version: RoomVersion) -> Result<CanonicalJsonObject, CreateError> {
+pub(crate) fn content(request: &CreateRoom, version: RoomVersion) -> Result<CanonicalJsonObject, CreateError> {
     let given = request.initial_state.iter().rfind(|state| state.is("m.room.power_levels"));
     let mut content = given.map_or_else(|| defaults(request, version), |state| state.content.clone());
     content.extend(request.power_level_content_override.clone());

@@ -20,16 +20,24 @@ const MAX_ALLOWED_ROOMS: usize = 100;
 /// Local members that are looked at for one who may invite, when everybody may.
 const MAX_MEMBERS: usize = 1_000;
 
+/// The content of `m.room.join_rules`.
 #[derive(Deserialize)]
-struct JoinRules {
-    join_rule: String,
+pub(crate) struct JoinRules {
+    pub(crate) join_rule: String,
     #[serde(default)]
     allow: Vec<serde_json::Value>,
 }
 
+/// What holds without the event.
+impl Default for JoinRules {
+    fn default() -> Self {
+        Self { join_rule: "invite".to_owned(), allow: Vec::new() }
+    }
+}
+
 impl JoinRules {
     /// The rooms of which a member may join; none if the rule is not one of the restricted ones.
-    fn rooms(&self) -> Option<impl Iterator<Item = &RoomId>> {
+    pub(crate) fn rooms(&self) -> Option<impl Iterator<Item = &RoomId>> {
         let rooms = self.allow.iter().filter(|allow| allow["type"] == "m.room_membership");
         let rooms = rooms.filter_map(|allow| <&RoomId>::try_from(allow["room_id"].as_str()?).ok());
         matches!(self.join_rule.as_str(), "restricted" | "knock_restricted").then_some(rooms.take(MAX_ALLOWED_ROOMS))

@@ -9,7 +9,9 @@ use ruma::UserId;
 use storage::{ReadError, schema::rooms::SlotKey};
 use users::Users;
 
-use crate::{RoomVersion, activity::RoomActivity, context::read_error, render::StoredEvent, tree::NodeCache};
+use crate::{
+    RoomVersion, activity::RoomActivity, context::read_error, find::AboutCache, render::StoredEvent, tree::NodeCache,
+};
 
 /// Events kept, whole.
 const EVENTS: usize = 20_000;
@@ -33,12 +35,13 @@ pub struct Caches {
     pub(super) rooms: Cache<RoomNid, RoomName>,
     pub(super) room_ids: Cache<OwnedRoomId, RoomNid>,
     pub(super) hash: KeyedHash,
-    pub(super) activity: Arc<RoomActivity>,
+    pub(crate) activity: Arc<RoomActivity>,
     pub(super) events: Cache<(RoomNid, Rix), Arc<StoredEvent>>,
     pub(super) redacted: Cache<(RoomNid, Rix), Arc<StoredEvent>>,
     pub(super) nodes: Arc<NodeCache>,
     pub(super) slots: Cache<(RoomNid, [u8; 16]), Slot>,
     pub(super) slot_keys: Cache<(RoomNid, Slot), Arc<SlotKey>>,
+    pub(crate) about: AboutCache,
     /// Those who may have asked to be erased; none where nothing is shown to anybody.
     users: Option<Users>,
 }
@@ -62,6 +65,7 @@ impl Caches {
             nodes,
             slots: Cache::new(SLOTS),
             slot_keys: Cache::new(SLOTS),
+            about: AboutCache::default(),
             users: None,
         }
     }

@@ -117,7 +117,7 @@ impl<'a> RoomView<'a> {
     }
 
     /// Whether any event of the room may have been redacted.
-    async fn has_redactions(&self) -> Result<bool, ReadError> {
+    pub(crate) async fn has_redactions(&self) -> Result<bool, ReadError> {
         if let Some(known) = self.caches.activity.has_redactions(self.nid) {
             return Ok(known);
         }
@@ -139,6 +139,12 @@ impl<'a> RoomView<'a> {
         let pruned = Arc::new(pruned);
         self.caches.redacted.insert((self.nid, event.rix), Arc::clone(&pruned));
         Ok(pruned)
+    }
+
+    /// An event as it is to be seen now: pruned, if it has been redacted.
+    pub(crate) async fn as_it_is_now(&self, rix: Rix) -> Result<Option<Arc<StoredEvent>>, ReadError> {
+        let Some(event) = self.event(rix).await? else { return Ok(None) };
+        Ok(Some(if self.redaction_of(&event).await?.is_some() { self.pruned(&event)? } else { event }))
     }
 
     /// The slot of a type and state key, if the room has given it one.

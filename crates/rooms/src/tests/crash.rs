@@ -17,7 +17,7 @@ use storage::{
 use super::{ALICE, BOB, Server, current, marker, object, say, set, uid, user};
 use crate::{CreateRoom, Details, Outgoing, Room, SendError, Sent, event_key};
 
-async fn server_on(disk: &MemoryDisk, faults: &Faults) -> Option<Server> {
+pub(super) async fn server_on(disk: &MemoryDisk, faults: &Faults) -> Option<Server> {
     let clock = ManualClock::new(UnixMillis(1_700_000_000_000));
     let shared: SharedClock = clock.clone();
     let options = StoreOptions { faults: faults.clone(), ..StoreOptions::memory(disk, "x") };
@@ -40,7 +40,7 @@ async fn act(server: &Server, room: &Room, acknowledged: &mut Vec<OwnedEventId>)
 }
 
 /// Every row of a room agrees with every other.
-async fn check_whole(server: &Server) {
+pub(super) async fn check_whole(server: &Server) {
     let view = server.storage.view();
     let rooms = view.scan::<RoomIds>(&KeyRange::prefix(&()), 100, Direction::Forward).await.expect("readable");
     for ((Text(id),), nid) in rooms.rows {

@@ -56,6 +56,29 @@ pub enum RegistrationMode {
     Open,
 }
 
+/// `[directory]`: which rooms and which users can be found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Directory {
+    /// Who may put a room into the directory of public rooms.
+    pub may_publish: MayPublish,
+    /// Whether a search for users finds every user of this server, rather than those whom the searcher could meet in a room.
+    pub search_all_users: bool,
+}
+
+/// Who may put a room into the directory of public rooms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MayPublish {
+    /// Whoever has the power to name the room, and administrators.
+    #[default]
+    Members,
+    /// Administrators.
+    Admins,
+    /// Nobody.
+    Nobody,
+}
+
 /// `[storage]`: the embedded store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

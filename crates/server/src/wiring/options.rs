@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use delayed_events::NewerState;
-use rooms::RoomVersion;
+use rooms::{RoomVersion, find::Searched};
 use serde_json::{Map, Value};
 
-use crate::config::{CancelOnNewerState, Config, Contact, Durability, RegistrationMode};
+use crate::config::{CancelOnNewerState, Config, Contact, Durability, MayPublish, RegistrationMode};
 
 /// The longest that a sync waits, whatever its `timeout` says: proxies cut off what is silent for much longer.
 const SYNC_TIMEOUT_MAX_MS: u64 = 60_000;
@@ -114,8 +114,14 @@ fn rates(config: &Config) -> users::Limits {
 pub fn rooms(config: &Config) -> anyhow::Result<rooms::Options> {
     let version = config.default_room_version.as_str();
     let default_room_version = RoomVersion::parse(version).with_context(|| format!("room version {version}"))?;
+    let may_publish = match config.directory.may_publish {
+        MayPublish::Members => rooms::find::MayPublish::Members,
+        MayPublish::Admins => rooms::find::MayPublish::Admins,
+        MayPublish::Nobody => rooms::find::MayPublish::Nobody,
+    };
     let pdu_max_bytes = config.limits.pdu_max_bytes as usize;
-    Ok(rooms::Options { default_room_version, pdu_max_bytes, ..rooms::Options::new(config.server_name.clone()) })
+    let options = rooms::Options::new(config.server_name.clone());
+    Ok(rooms::Options { default_room_version, pdu_max_bytes, may_publish, ..options })
 }
 
 /// Those of delayed events.
@@ -165,6 +171,7 @@ pub fn client_api(config: &Config) -> client_api::Options {
         rtc_transports: config.rtc.transports.iter().cloned().map(Value::Object).collect(),
         profile_policy: profile_policy(config),
         default_room_version: config.default_room_version.clone(),
+        people_searched: if config.directory.search_all_users { Searched::Everybody } else { Searched::MayMeet },
         delayed_events: delayed.enabled && delayed.max_scheduled_per_user > 0,
         delayed_events_stable: delayed.stable,
         delayed_events_tokenless: delayed.tokenless_unstable,
