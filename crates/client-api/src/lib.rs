@@ -14,6 +14,7 @@ mod errors;
 mod extract;
 mod filter;
 mod find;
+mod notifications;
 mod openid;
 mod pages;
 mod profile;
@@ -105,6 +106,7 @@ fn routes() -> routes::Routes {
     profile::routes(&mut routes);
     push_rules::routes(&mut routes);
     filter::routes(&mut routes);
+    notifications::routes(&mut routes);
     rooms::routes(&mut routes);
     find::routes(&mut routes);
     delayed_events::routes(&mut routes);

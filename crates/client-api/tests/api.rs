@@ -10,6 +10,8 @@ mod aliases;
 mod bad_input;
 #[path = "api/calls.rs"]
 mod calls;
+#[path = "api/counts.rs"]
+mod counts;
 #[path = "api/creation.rs"]
 mod creation;
 #[path = "api/creators.rs"]
@@ -34,6 +36,8 @@ mod limits;
 mod membership;
 #[path = "api/moderation.rs"]
 mod moderation;
+#[path = "api/notifications.rs"]
+mod notifications;
 #[path = "api/openid.rs"]
 mod openid;
 #[path = "api/pages.rs"]

@@ -17,6 +17,7 @@ mod canonical_alias;
 mod change;
 mod commit;
 mod context;
+pub mod counts;
 pub mod create;
 mod current;
 mod event_key;

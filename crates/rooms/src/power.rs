@@ -81,15 +81,22 @@ impl Powers {
 
     /// What an action needs.
     pub fn needed(&self, action: Action) -> UserPowerLevel {
-        let level = self.levels.as_ref().and_then(|levels| {
-            let content: serde_json::Value = levels.content_as().ok()?;
-            let level = content.get(action.key())?;
-            // Before version 10 levels may be strings.
-            let text = || level.as_str().filter(|_| !self.version.authorization().integer_power_levels);
-            level.as_i64().or_else(|| text()?.trim().parse().ok())
-        });
-        let level = level.and_then(|level| Int::try_from(level).ok());
-        UserPowerLevel::Int(level.unwrap_or_else(|| action.default()))
+        UserPowerLevel::Int(self.level(&[action.key()]).unwrap_or_else(|| action.default()))
+    }
+
+    /// What is needed to notify others in a way, by its name among `notifications`.
+    pub fn needed_to_notify(&self, how: &str) -> UserPowerLevel {
+        UserPowerLevel::Int(self.level(&["notifications", how]).unwrap_or(int!(50)))
+    }
+
+    /// The level at the end of a path of keys, if there is one.
+    fn level(&self, path: &[&str]) -> Option<Int> {
+        let content: serde_json::Value = self.levels.as_ref()?.content_as().ok()?;
+        let level = path.iter().try_fold(&content, |value, key| value.get(key))?;
+        // Before version 10 levels may be strings.
+        let text = || level.as_str().filter(|_| !self.version.authorization().integer_power_levels);
+        let level = level.as_i64().or_else(|| text()?.trim().parse().ok())?;
+        Int::try_from(level).ok()
     }
 
     /// What sending an event of a type needs.
@@ -105,5 +112,10 @@ impl Powers {
     /// Whether a user may do something.
     pub fn may(&self, user: &UserId, action: Action) -> bool {
         self.of(user) >= self.needed(action)
+    }
+
+    /// Whether a user may notify others in a way.
+    pub fn may_notify(&self, user: &UserId, how: &str) -> bool {
+        self.of(user) >= self.needed_to_notify(how)
     }
 }

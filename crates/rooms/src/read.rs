@@ -26,6 +26,7 @@ use users::Users;
 
 use crate::{
     activity::RoomActivity,
+    counts::CountMemory,
     sync::SyncMemory,
     tokens::{BadToken, SyncToken},
     tree::NodeCache,
@@ -83,6 +84,7 @@ pub(crate) struct Inner {
     pub(crate) activity: Arc<RoomActivity>,
     pub(crate) caches: Arc<Caches>,
     pub(crate) sync: SyncMemory,
+    pub(crate) counts: CountMemory,
 }
 
 impl std::fmt::Debug for Reads {
@@ -101,7 +103,15 @@ impl Reads {
         nodes: Arc<NodeCache>,
     ) -> Self {
         let caches = Arc::new(Caches::new(storage.hash(), nodes, Arc::clone(&activity)).of_users(users.clone()));
-        Self(Arc::new(Inner { storage, users, clock, activity, caches, sync: SyncMemory::default() }))
+        Self(Arc::new(Inner {
+            storage,
+            users,
+            clock,
+            activity,
+            caches,
+            sync: SyncMemory::default(),
+            counts: CountMemory::default(),
+        }))
     }
 
     /// What the reads remember of events and rooms.

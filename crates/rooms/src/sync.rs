@@ -8,7 +8,6 @@ mod changes;
 mod ephemeral;
 mod invited;
 mod memory;
-mod pieces;
 mod response;
 mod room;
 mod state_part;
@@ -32,7 +31,6 @@ use changes::UserChanges;
 use room::{Asked, Member};
 
 pub(crate) use memory::SyncMemory;
-pub use pieces::{ReadTooSlowly, SyncPieces};
 pub use response::{
     DeviceLists, Events, InvitedRoom, JoinedRoom, KnockedRoom, LeftRoom, Notifications, RoomSummary, StatePart,
     Stripped, SyncResponse, SyncRooms, SyncTimeline,
@@ -77,7 +75,12 @@ impl Reads {
         let mut waiter = self.0.users.wakeups().waiter(reader.user_nid);
         let mut deadline = self.0.clock.sleep(request.timeout.min(MAX_TIMEOUT));
         let mut view = self.0.storage.view();
-        let acknowledged = self.begin(&view, reader, &mut request);
+        let now = self.token_of(&view);
+        request.since = request.since.filter(|since| since.epoch == now.epoch && since.position <= now.position);
+        let acknowledged = request.since.map_or(StreamPosition::ZERO, |since| since.position);
+        if request.since.is_none() {
+            self.0.sync.start_over(reader, now.position);
+        }
         let wait = request.since.is_some() && !request.full_state && !request.timeout.is_zero();
         loop {
             let response = self.respond(&view, reader, &request, acknowledged).await?;
@@ -95,16 +98,6 @@ impl Reads {
         }
     }
 
-    /// Drops a token that is not of this database. Answers up to where the client has certainly got what was sent.
-    fn begin(&self, view: &View, reader: &Reader, request: &mut SyncRequest) -> StreamPosition {
-        let now = self.token_of(view);
-        request.since = request.since.filter(|since| since.epoch == now.epoch && since.position <= now.position);
-        if request.since.is_none() {
-            self.0.sync.start_over(reader, now.position);
-        }
-        request.since.map_or(StreamPosition::ZERO, |since| since.position)
-    }
-
     async fn respond(
         &self,
         view: &View,
@@ -113,17 +106,11 @@ impl Reads {
         acknowledged: StreamPosition,
     ) -> Result<SyncResponse, ReadError> {
         let changes = self.changes(view, reader, request).await?;
-        let asked = Asked { reader, request, acknowledged, changes: &changes };
-        let mut response = self.frame(view, &asked).await?;
-        self.add_members(view, &changes, &asked, &mut response.rooms).await;
-        Ok(response)
-    }
-
-    /// A response without the rooms that the user is in or has left.
-    async fn frame(&self, view: &View, asked: &Asked<'_>) -> Result<SyncResponse, ReadError> {
         let mut response = SyncResponse::new(self.token_of(view));
-        response.account_data = self.account_data(view, &asked.changes.data, asked).await?;
-        self.add_invited(view, asked.changes, asked, &mut response.rooms).await;
+        let asked = Asked { reader, request, acknowledged, changes: &changes };
+        response.account_data = self.account_data(view, &changes.data, &asked).await?;
+        self.add_members(view, &changes, &asked, &mut response.rooms).await;
+        self.add_invited(view, &changes, &asked, &mut response.rooms).await;
         Ok(response)
     }
 

@@ -1,7 +1,8 @@
 //! Tokens that say where in a room's history or in a user's stream a client stands. Opaque to clients; each says which order it is in.
 //!
 //! A token is a letter and the base64url of varints: `s` a place in the stream, as /sync hands out; `t` a place in the topological
-//! order of one room, as pagination hands out; `h`, `m` and `d` places in a space's tree, in the rooms that two users share, in the directory.
+//! order of one room, as pagination hands out; `n` a row of a room's log, as the list of notifications hands out; `h`, `m` and `d` places in a
+//! space's tree, in the rooms that two users share, in the directory.
 
 use std::{fmt, str::FromStr};
 
@@ -37,6 +38,15 @@ pub struct TimelinePoint {
     pub rix: Rix,
     /// The position of the view that the point was found in.
     pub position: StreamPosition,
+}
+
+/// A row of a room's log, and with it a place in the order in which a user was notified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NotificationToken {
+    /// The row's position.
+    pub position: StreamPosition,
+    /// Its number in the batch of that position.
+    pub row: u16,
 }
 
 /// What a client may page from or to: `prev_batch`, `start`, `end`, or a `next_batch` of sync.
@@ -206,6 +216,27 @@ impl FromStr for DirectoryToken {
     }
 }
 
+impl fmt::Display for NotificationToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&encode('n', &[self.position.0, self.row.into()]))
+    }
+}
+
+impl FromStr for NotificationToken {
+    type Err = BadToken;
+
+    fn from_str(token: &str) -> Result<Self, BadToken> {
+        let [position, row] = decode('n', token)?;
+        Ok(Self { position: StreamPosition(position), row: row.try_into().map_err(|_| BadToken)? })
+    }
+}
+
+impl serde::Serialize for NotificationToken {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl fmt::Display for PageToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -242,8 +273,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tokens_round_trip(position: u64, epoch: u32, boot: u32, ephemeral: u64, room: u32, rank: u64, rix: u32) {
+        fn tokens_round_trip(position: u64, epoch: u32, boot: u32, ephemeral: u64, room: u32, rank: u64, rix: u32, row: u16) {
             let position = StreamPosition(position);
+            let notification = NotificationToken { position, row };
+            prop_assert_eq!(notification.to_string().parse(), Ok(notification));
             let stream = PageToken::Stream(SyncToken { position, epoch, boot, ephemeral });
             prop_assert_eq!(stream.to_string().parse(), Ok(stream));
             let point = PageToken::Timeline(TimelinePoint { room: RoomNid(room), rank: Rank(rank), rix: Rix(rix), position });

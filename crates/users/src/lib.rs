@@ -1,4 +1,4 @@
-//! Users: accounts, devices, tokens, profiles, account data, filters, transaction ids, reports, rates and wake-ups.
+//! Users: accounts, devices, tokens, profiles, account data, push rules, filters, transaction ids, reports, rates and wake-ups.
 //!
 //! [`Users`] is the crate's whole front. Each concern is a file with its own error; none of them knows HTTP or rooms.
 

@@ -205,9 +205,10 @@ impl PushRules {
             let mut batch = Batch::new();
             match before.changed {
                 StreamPosition::ZERO => batch.assert_absent::<tables::PushRulesChanges>(&key),
-                position => {
-                    batch.assert_equals::<tables::PushRulesChanges>(&key, &Positioned { position, value: Changed })
-                }
+                // Of the changes the last one is told.
+                position => batch
+                    .assert_equals::<tables::PushRulesChanges>(&key, &Positioned { position, value: Changed })
+                    .delete::<UserLog>(&(owner.user, position, 0)),
             };
             let entry = UserLogEntry::AccountData { room: None, data_type: ACCOUNT_DATA_TYPE.to_owned() };
             batch
@@ -269,6 +270,11 @@ mod tests {
             world.storage.view().scan::<UserLog>(&KeyRange::prefix(&(bob.user_nid,)), 9, Direction::Forward).await;
         let entry = UserLogEntry::AccountData { room: None, data_type: "m.push_rules".to_owned() };
         assert_eq!(log.expect("read").rows, [((bob.user_nid, now, 0), entry)]);
+        rules.set_enabled(owner(&bob), RuleKind::Content, "cake", false).await.expect("set");
+        let (view, range) = (world.storage.view(), KeyRange::prefix(&(bob.user_nid,)));
+        let log = view.scan_keys::<UserLog>(&range, 9, Direction::Forward).await.expect("read");
+        assert_eq!(log.keys, [(bob.user_nid, view.position(), 0)], "the last change is told");
+        let now = view.position();
         let old = rules.in_view(&before, owner(&bob)).await.expect("read");
         assert_eq!((old.changed, old.rules.own().count()), (StreamPosition::ZERO, 0), "an old view shows old rules");
         assert_eq!(rules.get(owner(&bob)).await.expect("read").changed, now);

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
+    counts::Unread,
     render::{ClientEvent, StrippedEvent},
     tokens::{PageToken, SyncToken},
 };
@@ -119,6 +120,12 @@ pub struct Notifications {
     pub notification_count: u64,
 }
 
+impl From<Unread> for Notifications {
+    fn from(unread: Unread) -> Self {
+        Self { highlight_count: unread.highlight.into(), notification_count: unread.notify.into() }
+    }
+}
+
 /// What helps to name a room.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RoomSummary {
@@ -148,10 +155,10 @@ pub struct JoinedRoom {
     pub ephemeral: Events<Box<RawValue>>,
     /// The user's data on the room. Always there: clients expect it.
     pub account_data: Events<Box<RawValue>>,
-    /// Unread counts, if they changed.
+    /// Unread counts: those of threads too, unless the client wants them apart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unread_notifications: Option<Notifications>,
-    /// Unread counts by thread, if they changed and the client wants them.
+    /// Unread counts by the root of the thread, if the client wants them: of threads in which something is unread.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub unread_thread_notifications: BTreeMap<String, Notifications>,
 }

@@ -1,16 +1,19 @@
 //! What one room contributes to a sync.
 
+use std::collections::BTreeMap;
+
 use primitives::{NodeId, Rix, StreamPosition};
 use storage::ReadError;
 
 use super::{
     StateAfter, SyncRequest,
     changes::{Left, UserChanges},
-    response::{Events, JoinedRoom, StatePart, SyncTimeline},
+    response::{Events, JoinedRoom, Notifications, StatePart, SyncTimeline},
     state_part::{Extent, StateNeed},
     timeline::{Span, Window, arrived, newest},
 };
 use crate::{
+    counts::Counted,
     read::{END, Point, Reader, Reads, RoomView, Shower, after, page_token},
     render::ClientEvent,
     visibility::Standing,
@@ -86,7 +89,12 @@ impl Reads {
             Member::Joined { .. } => self.ephemeral(room, asked, since.is_none() || newly).await?,
             Member::Left(_) => Events::default(),
         };
-        let quiet = !whole && account_data.is_empty() && ephemeral.is_empty();
+        let counted = match member {
+            Member::Joined { .. } => self.unread(room, asked.reader).await?,
+            Member::Left(_) => None,
+        };
+        let recounted = counted.as_ref().zip(since).is_some_and(|(counted, since)| counted.changed_after(since));
+        let quiet = !whole && account_data.is_empty() && ephemeral.is_empty() && !recounted;
         if quiet && !window.moved {
             return Ok(None);
         }
@@ -109,6 +117,7 @@ impl Reads {
         if quiet && window.events.is_empty() && !window.limited && state.is_empty() {
             return Ok(None);
         }
+        let unread = Unread::of(counted.as_deref(), request.filter.room.timeline.unread_thread_notifications);
         Ok(Some(JoinedRoom {
             summary: state.summary,
             state: named(request.state_after, shower.show_all(state.events).await?),
@@ -119,8 +128,8 @@ impl Reads {
             },
             ephemeral,
             account_data,
-            unread_notifications: None,
-            unread_thread_notifications: std::collections::BTreeMap::new(),
+            unread_notifications: unread.all,
+            unread_thread_notifications: unread.threads,
         }))
     }
 
@@ -169,7 +178,7 @@ impl Reads {
             ephemeral: Events::default(),
             account_data: Events::default(),
             unread_notifications: None,
-            unread_thread_notifications: std::collections::BTreeMap::new(),
+            unread_thread_notifications: BTreeMap::new(),
         }))
     }
 }
@@ -180,6 +189,24 @@ async fn shown(shower: &mut Shower<'_>, window: &Window) -> Result<Vec<ClientEve
         shower.show_with_relations(&window.events).await
     } else {
         shower.show_each(&window.events).await
+    }
+}
+
+/// A room's unread counts as the client wants them.
+struct Unread {
+    all: Option<Notifications>,
+    threads: BTreeMap<String, Notifications>,
+}
+
+impl Unread {
+    /// All in one, or those of threads apart.
+    fn of(counted: Option<&Counted>, by_thread: bool) -> Self {
+        let Some(counted) = counted else { return Self { all: None, threads: BTreeMap::new() } };
+        if !by_thread {
+            return Self { all: Some(counted.total().into()), threads: BTreeMap::new() };
+        }
+        let threads = counted.threads().map(|(root, unread)| (root.to_owned(), unread.into())).collect();
+        Self { all: Some(counted.main().into()), threads }
     }
 }
 
