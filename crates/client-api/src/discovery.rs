@@ -35,6 +35,7 @@ async fn versions(State(api): State<Api>) -> Json<Value> {
             "org.matrix.msc4143": true,
             "org.matrix.msc4222": true,
             "org.matrix.msc4115": true,
+            "org.matrix.msc2836": true,
             "org.matrix.msc3874": true,
             "org.matrix.msc3981": true,
             "org.matrix.msc4306": true,

@@ -9,6 +9,7 @@ use ::rooms::{
     tokens::BadToken,
 };
 use http::StatusCode;
+use search::SearchError;
 use serde_json::{Map, Value, json};
 use users::{
     AccountDataError, AuthError, DeactivateError, LimitExceeded, LoginError, ModerationError, OpenIdError,
@@ -367,6 +368,15 @@ impl From<SubscriptionError> for ApiError {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", error.to_string())
             }
             SubscriptionError::Storage(error) => Self::internal(error),
+        }
+    }
+}
+
+impl From<SearchError> for ApiError {
+    fn from(error: SearchError) -> Self {
+        match error {
+            SearchError::NoWords | SearchError::BadToken => Self::invalid_param(error.to_string()),
+            SearchError::Index(_) | SearchError::Storage(_) | SearchError::Interrupted => Self::internal(error),
         }
     }
 }

@@ -23,6 +23,7 @@ mod report;
 mod rooms;
 mod routes;
 mod rtc;
+mod search;
 mod sync;
 mod tags;
 mod voip;
@@ -89,6 +90,8 @@ pub struct Api {
     pub rooms: ::rooms::Rooms,
     /// Rooms, for reading.
     pub reads: ::rooms::read::Reads,
+    /// Searching; `None`: switched off.
+    pub search: Option<::search::Search>,
     /// Delayed events.
     pub delayed: ::delayed_events::DelayedEvents,
     /// Durable work in the background.
@@ -109,6 +112,7 @@ fn routes() -> routes::Routes {
     notifications::routes(&mut routes);
     rooms::routes(&mut routes);
     find::routes(&mut routes);
+    search::routes(&mut routes);
     delayed_events::routes(&mut routes);
     sync::routes(&mut routes);
     openid::routes(&mut routes);

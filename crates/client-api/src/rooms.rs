@@ -4,6 +4,7 @@ mod alias;
 mod context;
 mod create;
 mod event;
+mod event_relationships;
 mod forget;
 mod invite;
 mod join;
@@ -82,6 +83,8 @@ pub(crate) fn routes(routes: &mut Routes) {
     routes.add(Method::GET, subscription, thread_subscription::get);
     routes.add(Method::PUT, subscription, thread_subscription::put);
     routes.add(Method::DELETE, subscription, thread_subscription::delete);
+    let relationships = "/_matrix/client/unstable/event_relationships";
+    routes.add(Method::POST, relationships, event_relationships::event_relationships);
     let timestamp_to_event = format!("{V1}/rooms/{{room}}/timestamp_to_event");
     routes.add(Method::GET, &timestamp_to_event, timestamp_to_event::timestamp_to_event);
     routes.add(Method::GET, &format!("{V3}/directory/room/{{alias}}"), alias::look_up);

@@ -58,10 +58,14 @@ mod receipts;
 mod registration;
 #[path = "api/relations.rs"]
 mod relations;
+#[path = "api/relationships.rs"]
+mod relationships;
 #[path = "api/reports.rs"]
 mod reports;
 #[path = "api/rooms.rs"]
 mod rooms;
+#[path = "api/search.rs"]
+mod search;
 #[path = "api/spaces.rs"]
 mod spaces;
 #[path = "api/subscriptions.rs"]

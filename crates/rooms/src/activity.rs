@@ -76,6 +76,13 @@ impl RoomActivity {
             .collect()
     }
 
+    /// The rooms whose logs have rows after `since`, as far as is known here, or are about to. Take the view first, ask afterwards.
+    pub fn changed_since(&self, since: StreamPosition) -> Vec<RoomNid> {
+        let entries = self.rooms.read();
+        let changed = entries.iter().enumerate().filter(|(_, entry)| entry.since(since) == Activity::Changed);
+        changed.filter_map(|(nid, _)| u32::try_from(nid).ok().map(RoomNid)).collect()
+    }
+
     /// Announces that an event of a room is to be redacted. Call it before the commit.
     pub fn redacts(&self, room: RoomNid) {
         self.entry(room, |entry| entry.redactions.store(SOME, Ordering::SeqCst));
@@ -156,6 +163,10 @@ mod tests {
         writing.committed(StreamPosition(6));
         assert_eq!(asked(&activity, 5), Activity::Changed);
         assert_eq!(asked(&activity, 6), Activity::Quiet);
+        assert_eq!(
+            (activity.changed_since(StreamPosition(5)), activity.changed_since(StreamPosition(6))),
+            (vec![ROOM], vec![])
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod members;
 mod order;
 mod relations;
 
-pub(crate) use index::{MAX_PENDING, relation_of};
+pub(crate) use index::{MAX_PENDING, relation_in, relation_of};
 pub(crate) use order::{MAX_FOLLOWED, MAX_WAITING};
 pub(crate) use relations::NewRelations;
 

@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::filter::{EventFields, EventFormat};
 
 pub use stored::{BadStoredEvent, StoredEvent};
-pub use unsigned::{Bundle, Reference, References, ThreadSummary, Unsigned};
+pub use unsigned::{Bundle, Children, Reference, References, ThreadSummary, Unsigned};
 
 /// An event made ready for one reader. Serialises as JSON; a clone shares the event.
 #[derive(Clone, Debug)]

@@ -14,6 +14,7 @@ use storage::{
 
 use crate::{
     Reader, Rooms,
+    persist::relation_in,
     read::{RoomView, may_be_root},
     render::StoredEvent,
     visibility::Eyes,
@@ -167,19 +168,9 @@ async fn cause_in_thread(
     root: &EventId,
     cause: &EventId,
 ) -> Result<Arc<StoredEvent>, SubscriptionError> {
-    #[derive(serde::Deserialize)]
-    struct Content {
-        #[serde(rename = "m.relates_to")]
-        relates_to: RelatesTo,
-    }
-    #[derive(serde::Deserialize)]
-    struct RelatesTo {
-        rel_type: String,
-        event_id: String,
-    }
     let cause = visible(room, reader, cause).await?.ok_or(SubscriptionError::NotInThread)?;
-    let relates_to = cause.content_as::<Content>().map(|content| content.relates_to);
-    let in_thread = relates_to.is_some_and(|to| to.rel_type == "m.thread" && to.event_id == root.as_str());
+    let relation = relation_in(cause.content().get());
+    let in_thread = relation.is_some_and(|(rel_type, target)| rel_type == "m.thread" && target == root.as_str());
     if in_thread { Ok(cause) } else { Err(SubscriptionError::NotInThread) }
 }
 

@@ -4,6 +4,7 @@ mod check_store;
 mod delayed;
 mod output;
 mod reports;
+mod search;
 mod user;
 
 use std::{
@@ -38,6 +39,9 @@ enum Command {
         #[arg(long)]
         server_name: OwnedServerName,
     },
+    /// Manages the search index.
+    #[command(subcommand)]
+    Search(SearchCommand),
     /// Manages accounts.
     #[command(subcommand)]
     User(UserCommand),
@@ -54,6 +58,12 @@ struct ConfigFile {
     /// The configuration file.
     #[arg(long)]
     config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum SearchCommand {
+    /// Makes the index anew from the rooms, while no server runs.
+    Rebuild(ConfigFile),
 }
 
 #[derive(Debug, Subcommand)]
@@ -99,6 +109,10 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::CheckStore(ConfigFile { config: file }) => {
             let config = load(&file)?;
             runtime()?.block_on(check_store::check(&config, output::line))
+        }
+        Command::Search(SearchCommand::Rebuild(ConfigFile { config: file })) => {
+            let config = load(&file)?;
+            runtime()?.block_on(search::rebuild(&config, output::line))
         }
         Command::GenerateConfig { server_name } => {
             output::text(&generate(&server_name));

@@ -25,7 +25,7 @@ pub use self::{
     limits::Limits,
     sections::{
         Contact, Directory, Durability, Federation, Listener, Log, LogFormat, MayPublish, Registration,
-        RegistrationMode, Storage, Support, Tls,
+        RegistrationMode, Search, Storage, Support, Tls,
     },
     services::{Profiles, Rtc, Turn},
     units::{ByteSize, Span},
@@ -60,6 +60,9 @@ pub struct Config {
     /// The store.
     #[serde(default)]
     pub storage: Storage,
+    /// Full-text search.
+    #[serde(default)]
+    pub search: Search,
     /// Delayed events and their limits.
     #[serde(default)]
     pub delayed_events: DelayedEvents,

@@ -12,6 +12,7 @@ use jobs::{Jobs, Projections};
 use primitives::{Random, SharedClock};
 use rooms::Rooms;
 use ruma::{OwnedUserId, UserId};
+use search::Search;
 use storage::Storage;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
@@ -93,6 +94,7 @@ impl Stack {
         let options = options::rooms(config)?;
         let rooms = Rooms::open(storage.clone(), users.clone(), clock.clone(), random.clone(), key, options);
         let reads = rooms.reads().clone();
+        let search = open_search(config, &storage, &rooms, clock).await?;
         let options = options::delayed_events(config);
         let (on, us, at) = (storage.clone(), users.clone(), rooms.clone());
         let projections = Projections::open(on.clone(), at.clone(), clock.clone());
@@ -100,7 +102,7 @@ impl Stack {
         let (clock, random) = (clock.clone(), random.clone());
         let delayed = DelayedEvents::open(storage, users.clone(), rooms.clone(), clock, random, options).await?;
         let options = Arc::new(options::client_api(config));
-        let api = Api { users, rooms: rooms.clone(), reads, delayed, jobs, options };
+        let api = Api { users, rooms: rooms.clone(), reads, search, delayed, jobs, options };
         Ok(Self { accounts, rooms, projections, api })
     }
 
@@ -112,6 +114,11 @@ impl Stack {
     /// The delayed events.
     pub fn delayed(&self) -> &DelayedEvents {
         &self.api.delayed
+    }
+
+    /// The search; `None`: switched off.
+    pub fn search(&self) -> Option<&Search> {
+        self.api.search.as_ref()
     }
 
     /// Where reports are read and deleted.
@@ -132,6 +139,10 @@ impl Stack {
         tasks.spawn(async move { delayed.run(stopped).await });
         let (jobs, stopped) = (self.api.jobs.clone(), stop.clone());
         tasks.spawn(async move { jobs.run(stopped).await });
+        if let Some(search) = self.api.search.clone() {
+            let stopped = stop.clone();
+            tasks.spawn(async move { search.run(stopped).await });
+        }
         let (projections, stopped) = (self.projections.clone(), stop.clone());
         tasks.spawn(async move { projections.run(stopped).await });
     }
@@ -154,8 +165,31 @@ impl Stack {
     /// Lets the rooms finish what they were asked, then puts the store in order for a quick start. Nothing can be written after that.
     pub async fn close(self) {
         self.rooms.close().await;
+        if let Some(search) = &self.api.search
+            && let Err(error) = search.close().await
+        {
+            warn!(%error, "the search index was not closed cleanly");
+        }
         self.accounts.close().await;
     }
+}
+
+/// Opens the search index, unless searching is switched off.
+async fn open_search(
+    config: &Config,
+    storage: &Storage,
+    rooms: &Rooms,
+    clock: &SharedClock,
+) -> anyhow::Result<Option<Search>> {
+    if !config.search.enabled {
+        return Ok(None);
+    }
+    let options = options::search(config);
+    if let Some(directory) = options.file.as_deref().and_then(std::path::Path::parent) {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("the search index has no place in {}", directory.display()))?;
+    }
+    Ok(Some(Search::open(storage, rooms.reads().clone(), clock.clone(), options).await?))
 }
 
 /// What a check of the store found.

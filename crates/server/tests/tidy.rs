@@ -16,7 +16,7 @@ const LEVELS: &[&[&str]] = &[
     &["federation-client"],
     &["users"],
     &["rooms"],
-    &["delayed-events"],
+    &["delayed-events", "search"],
     &["jobs"],
     &["client-api", "federation"],
     &["sundial"],

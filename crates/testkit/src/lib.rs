@@ -7,6 +7,7 @@ use jobs::{Jobs, Projections};
 use primitives::{ManualClock, Random, ServerKey, SharedClock, UnixMillis};
 use rooms::{Reads, Rooms};
 use ruma::{OwnedServerName, ServerName};
+use search::Search;
 use storage::Storage;
 use users::{RegistrationMode, Users};
 
@@ -22,6 +23,8 @@ pub struct Parts {
     pub rooms: Rooms,
     /// Rooms, for reading.
     pub reads: Reads,
+    /// Searching, on an index in memory. Nothing but searches reads rooms into it.
+    pub search: Search,
     /// Delayed events. Nothing sends what is due unless a test runs it.
     pub delayed: DelayedEvents,
     /// Jobs. Nothing does them unless a test runs them.
@@ -67,12 +70,14 @@ impl Parts {
         let options = rooms::Options::new(server_name());
         let rooms = Rooms::open(storage.clone(), users.clone(), shared.clone(), random.clone(), key, options);
         let reads = rooms.reads().clone();
+        let memory = search::Options { file: None, memory_bytes: 1 << 20 };
+        let search = Search::open(&storage, reads.clone(), clock.clone(), memory).await.expect("the index opens");
         let delayed = delayed_events::Options::default();
         let (on, us, at) = (storage.clone(), users.clone(), rooms.clone());
         let projections = Projections::open(on.clone(), at.clone(), shared.clone());
         let jobs = Jobs::open(on.clone(), us.clone(), at.clone(), shared.clone(), &jobs::Options::default());
         let delayed =
             DelayedEvents::open(on, us, at, shared, random.clone(), delayed).await.expect("delayed events open");
-        Self { storage, users, rooms, reads, delayed, jobs, projections, clock, random }
+        Self { storage, users, rooms, reads, search, delayed, jobs, projections, clock, random }
     }
 }

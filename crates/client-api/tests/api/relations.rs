@@ -363,3 +363,41 @@ async fn what_is_hidden_is_not_found_by_its_time() {
     let last = at(&bob, &room, 1_800_000_000_000, "b").await.ok();
     assert_eq!(last["event_id"], seen.as_str());
 }
+
+#[tokio::test]
+async fn what_ignored_users_said_is_left_out_everywhere() {
+    let site = Site::new().await;
+    let (alice, bob, carol) = (site.user("alice").await, site.user("bob").await, site.user("carol").await);
+    let room = alice.room(json!({ "preset": "public_chat" })).await;
+    bob.join(&room).await.ok();
+    carol.join(&room).await.ok();
+    let root = alice.say(&room, "1", "root").await;
+    let heard = in_thread(&carol, &room, &root, "heard").await;
+    in_thread(&bob, &room, &root, "unheard").await;
+    relate(&bob, &room, "m.reference", &root, "reference", json!({})).await;
+    let bobs = bob.say(&room, "own", "a root of bob").await;
+    in_thread(&carol, &room, &bobs, "in it").await;
+    let list = format!("v3/user/{}/account_data/m.ignored_user_list", alice.id);
+    alice.put(&list, json!({ "ignored_users": { &bob.id: {} } })).await.ok();
+    let seen = bundle(&alice, &room, &root).await;
+    assert_eq!((&seen["m.thread"]["count"], &seen["m.thread"]["latest_event"]["event_id"]), (&json!(1), &json!(heard)));
+    assert!(seen.get("m.reference").is_none());
+    assert_eq!(ids(&relations(&alice, &room, &root).await["chunk"]), [&*heard]);
+    let page = alice.get(&format!("v3/rooms/{room}/messages?dir=b&limit=50")).await.ok();
+    assert_eq!(bodies(&page["chunk"]), ["in it", "heard", "root"]);
+    let joined = page["chunk"].as_array().expect("events").iter().any(|event| event["state_key"] == bob.id.as_str());
+    assert!(joined, "state is shown whoever sent it");
+    let sync = alice.sync(None).await;
+    assert_eq!(bodies(&sync["rooms"]["join"][&room]["timeline"]["events"]), ["root", "heard", "in it"]);
+    let threads = alice.get(&format!("v1/rooms/{room}/threads")).await.ok();
+    let of_bob = &threads["chunk"][0];
+    assert_eq!(
+        (&of_bob["event_id"], &of_bob["content"]),
+        (&json!(bobs), &json!({})),
+        "the root is shown as if redacted"
+    );
+    let others = bundle(&carol, &room, &root).await;
+    assert_eq!(others["m.thread"]["count"], 2);
+    alice.put(&list, json!({ "ignored_users": 1 })).await.ok();
+    assert_eq!(bundle(&alice, &room, &root).await["m.thread"]["count"], 2);
+}

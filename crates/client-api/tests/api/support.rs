@@ -75,6 +75,7 @@ impl Site {
             users: parts.users.clone(),
             rooms: parts.rooms.clone(),
             reads: parts.reads.clone(),
+            search: Some(parts.search.clone()),
             delayed: parts.delayed.clone(),
             jobs: parts.jobs.clone(),
             options: Arc::new(options),

@@ -3,6 +3,7 @@
 use primitives::{KeyedHash, Rix, RoomNid};
 use ruma::EventId;
 use serde::Deserialize;
+use serde_json::Value;
 use storage::{
     Direction, KeyRange, ReadError,
     schema::rooms::{PendingRedactions, Redactions, RelationRow},
@@ -82,26 +83,36 @@ impl Change {
 
 /// The relation that an event's `m.relates_to` declares, if it is well-formed.
 pub(crate) fn relation_of(pdu: &Pdu, hash: KeyedHash) -> Option<RelationRow> {
+    if pdu.state_key().is_some() {
+        return None;
+    }
+    let (rel_type, target) = relation_in(pdu.content().get())?;
+    Some(RelationRow {
+        rel_type,
+        event_type: pdu.kind().to_owned(),
+        sender: pdu.sender().to_string(),
+        target,
+        own_hash: hash.hash16(&[pdu.event_id().as_bytes()]),
+    })
+}
+
+/// The `rel_type` and the event id of the relation that a content declares, if it is well-formed: in `m.relates_to`, or as MSC2836 has it, in
+/// `m.relationship`.
+pub(crate) fn relation_in(content: &str) -> Option<(String, String)> {
     #[derive(Deserialize)]
     struct Content {
         #[serde(rename = "m.relates_to")]
-        relates_to: RelatesTo,
+        relates_to: Option<Value>,
+        #[serde(rename = "m.relationship")]
+        relationship: Option<Value>,
     }
-    #[derive(Deserialize)]
-    struct RelatesTo {
-        rel_type: String,
-        event_id: String,
-    }
-    if pdu.state_key().is_some() || !pdu.content().get().contains("m.relates_to") {
+    if !content.contains("m.relat") {
         return None;
     }
-    let Content { relates_to } = pdu.content_as().ok()?;
-    <&EventId>::try_from(relates_to.event_id.as_str()).ok()?;
-    Some(RelationRow {
-        rel_type: relates_to.rel_type,
-        event_type: pdu.kind().to_owned(),
-        sender: pdu.sender().to_string(),
-        target: relates_to.event_id,
-        own_hash: hash.hash16(&[pdu.event_id().as_bytes()]),
+    let Content { relates_to, relationship } = serde_json::from_str(content).ok()?;
+    [relates_to, relationship].into_iter().flatten().find_map(|relation| {
+        let text = |key: &str| relation.get(key)?.as_str().map(ToOwned::to_owned);
+        let (rel_type, event_id) = (text("rel_type")?, text("event_id")?);
+        <&EventId>::try_from(event_id.as_str()).is_ok().then_some((rel_type, event_id))
     })
 }

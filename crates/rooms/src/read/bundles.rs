@@ -110,7 +110,7 @@ impl Shower<'_> {
 
     /// The newest valid replacement: by the time that its sender claims, then by its id.
     async fn newest_replacement(&mut self, event: &StoredEvent) -> Result<Option<Arc<StoredEvent>>, ReadError> {
-        if event.facts().rel_type == Some("m.replace") || self.room.redaction_of(event).await?.is_some() {
+        if event.facts().rel_type == Some("m.replace") || self.is_emptied(event).await? {
             return Ok(None);
         }
         let range = KeyRange::prefix(&(self.room.nid, self.room.target_hash(event), RelationKind::Replace));
@@ -126,6 +126,7 @@ impl Shower<'_> {
         for candidate in self.room.events(&candidates).await? {
             let order = |event: &StoredEvent| (event.header.origin_server_ts, event.header.event_id.clone());
             if has_new_content(&candidate)
+                && !self.is_emptied(&candidate).await?
                 && newest.as_ref().is_none_or(|newest| order(newest) < order(&candidate))
                 && self.eyes.sees(&candidate.header).await?
             {

@@ -1,9 +1,6 @@
 //! Stored events made into what one reader is shown.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use primitives::{Rix, UnixMillis};
 use ruma::OwnedUserId;
@@ -12,7 +9,7 @@ use storage::{
     schema::rooms::{EventLocals, RelationRow, Relations},
 };
 
-use super::{Reader, RoomView};
+use super::{Reader, RoomView, ignored::ignored_users};
 use crate::{
     filter::{EventFields, EventFormat, Filter, RoomEventFilter},
     render::{ClientEvent, StoredEvent, Unsigned},
@@ -39,14 +36,14 @@ pub(crate) struct Shower<'a> {
     /// Senders of whom it is known whether they asked to be erased.
     erased: HashMap<String, bool>,
     /// The users whose messages the reader does not want to see.
-    ignored: Arc<BTreeSet<OwnedUserId>>,
+    ignored: Vec<OwnedUserId>,
 }
 
 impl<'a> Shower<'a> {
     /// Shows events that say which room they are of.
     pub(crate) async fn open(room: &'a RoomView<'a>, reader: &'a Reader, now: UnixMillis) -> Result<Self, ReadError> {
         let eyes = Eyes::open(room, &reader.user_id, reader.user_nid).await?;
-        Ok(Self::with(room, eyes, reader, now))
+        Self::with(room, eyes, reader, now).await
     }
 
     /// The same for a reader who is known to be in the room.
@@ -56,13 +53,18 @@ impl<'a> Shower<'a> {
         now: UnixMillis,
     ) -> Result<Self, ReadError> {
         let eyes = Eyes::standing_as(room, &reader.user_id, Standing::Joined).await?;
-        Ok(Self::with(room, eyes, reader, now))
+        Self::with(room, eyes, reader, now).await
     }
 
-    fn with(room: &'a RoomView<'a>, eyes: Eyes<'a>, reader: &'a Reader, now: UnixMillis) -> Self {
+    async fn with(
+        room: &'a RoomView<'a>,
+        eyes: Eyes<'a>,
+        reader: &'a Reader,
+        now: UnixMillis,
+    ) -> Result<Self, ReadError> {
         let (format, fields, erased) = (EventFormat::Client, None, HashMap::new());
-        let ignored = Arc::default();
-        Self { room, eyes, reader, now, with_room_id: true, format, fields, erased, ignored }
+        let ignored = ignored_users(room.view, reader.user_nid).await?;
+        Ok(Self { room, eyes, reader, now, with_room_id: true, format, fields, erased, ignored })
     }
 
     /// The same for /sync, where the room is said once for all its events, in the form that its filter asks for.
@@ -77,7 +79,7 @@ impl<'a> Shower<'a> {
         filter: &RoomEventFilter,
     ) -> Result<Option<Arc<StoredEvent>>, ReadError> {
         let Some(event) = self.room.event(rix).await? else { return Ok(None) };
-        if !self.eyes.sees(&event.header).await? {
+        if self.ignores(&event) || !self.eyes.sees(&event.header).await? {
             return Ok(None);
         }
         if filter.selects_everything() {
@@ -96,7 +98,7 @@ impl<'a> Shower<'a> {
     }
 
     /// The users whose messages the reader doesn't want to see.
-    pub(super) fn ignored(&self) -> &BTreeSet<OwnedUserId> {
+    pub(super) fn ignored(&self) -> &[OwnedUserId] {
         &self.ignored
     }
 
@@ -111,7 +113,8 @@ impl<'a> Shower<'a> {
         let range = KeyRange::prefix(&(self.room.nid, target));
         let page = self.room.view.scan::<Relations>(&range, RELATIONS_LOOKED_AT, Direction::Forward).await?;
         let rows = page.rows.into_iter().map(|(_, row)| row);
-        Ok(rows.filter(|row| row.target == event.header.event_id).collect())
+        let ignored = |row: &RelationRow| self.ignored.iter().any(|user| user.as_str() == row.sender);
+        Ok(rows.filter(|row| row.target == event.header.event_id && !ignored(row)).collect())
     }
 
     /// An event for the reader, whom the caller has found entitled to it.

@@ -115,6 +115,7 @@ fn unsigned_says_what_is_for_this_reader() {
         delay_id: Some("d1".to_owned()),
         membership: Some(Membership::Join),
         relations: None,
+        children: None,
     };
     let shown = shown(stored("11", &topic("new")), unsigned, EventFormat::Client);
     insta::assert_snapshot!(shown["unsigned"], @r#"{"delay_id":"d1","membership":"join","org.matrix.msc4140.delay_id":"d1","prev_content":{"topic":"old"},"prev_sender":"@b:x","replaces_state":"$e","transaction_id":"t1"}"#);

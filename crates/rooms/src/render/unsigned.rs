@@ -1,6 +1,6 @@
 //! What the server adds to an event.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use storage::schema::rooms::Membership;
@@ -24,6 +24,17 @@ pub struct Unsigned {
     pub membership: Option<Membership>,
     /// What is aggregated of the events that relate to it.
     pub relations: Option<Box<Bundle>>,
+    /// How many events relate to it (MSC2836).
+    pub children: Option<Box<Children>>,
+}
+
+/// How many events relate to an event, and which (MSC2836).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Children {
+    /// By `rel_type`.
+    pub counts: BTreeMap<String, u64>,
+    /// The SHA-256 of their ids, sorted, one after the other; base64 without padding.
+    pub hash: String,
 }
 
 /// What is aggregated of the events that relate to an event (specification, client-server API, "Aggregations of child events").
@@ -77,6 +88,10 @@ impl Serialize for Unsigned {
         let mut map = serializer.serialize_map(None)?;
         if let Some(age) = self.age {
             map.serialize_entry("age", &age)?;
+        }
+        if let Some(children) = &self.children {
+            map.serialize_entry("children", &children.counts)?;
+            map.serialize_entry("children_hash", &children.hash)?;
         }
         if let Some(delay_id) = &self.delay_id {
             map.serialize_entry("delay_id", delay_id)?;

@@ -31,6 +31,9 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
     if config.storage.memory_budget.0 < 16 << 20 {
         return Err(problem("storage.memory_budget", "must be at least 16MiB"));
     }
+    if config.search.memory_budget.0 < 1 << 20 {
+        return Err(problem("search.memory_budget", "must be at least 1MiB"));
+    }
     EnvFilter::try_new(&config.log.filter).map_err(|error| problem("log.filter", error.to_string()))?;
     check_jobs(&config.jobs)?;
     check_rates(config)?;

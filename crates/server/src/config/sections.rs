@@ -95,6 +95,22 @@ impl Default for Storage {
     }
 }
 
+/// `[search]`: full-text search over the events of rooms.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Search {
+    /// Whether users can search.
+    pub enabled: bool,
+    /// Memory for the index's cache.
+    pub memory_budget: ByteSize,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self { enabled: true, memory_budget: ByteSize(32 << 20) }
+    }
+}
+
 /// What an acknowledged write survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

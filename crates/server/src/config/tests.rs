@@ -59,6 +59,7 @@ fn a_bad_value_is_named_with_its_line_and_reason() {
         ("[jobs]\nconcurrent = 0", "line 4: `jobs.concurrent`: must be at least 1"),
         ("[jobs]\nprofile_events_per_second = 0", "line 4: `jobs.profile_events_per_second`: must be at least 0.001"),
         ("[storage]\nmemory_budget = 1", "line 4: `storage.memory_budget`: must be at least 16MiB"),
+        ("[search]\nmemory_budget = 1", "line 4: `search.memory_budget`: must be at least 1MiB"),
         ("[[support.contacts]]\nrole = \"m.role.admin\"", "line 3: `support.contacts.0`: needs"),
         ("[turn]\nuris = [\"http://t\"]", "line 4: `turn.uris.0`: must start with turn: or turns:"),
         ("[turn]\nuris = [\"turn:t\"]\nusername = \"u\"", "line 3: `turn`: needs a shared_secret"),

@@ -32,6 +32,16 @@ pub fn storage(config: &Config) -> storage::Options {
     }
 }
 
+/// The file of the search index.
+pub fn search_file(config: &Config) -> PathBuf {
+    config.data_dir.join("search").join("index.sqlite")
+}
+
+/// Those of the search.
+pub fn search(config: &Config) -> search::Options {
+    search::Options { file: Some(search_file(config)), memory_bytes: config.search.memory_budget.0 }
+}
+
 /// Those of the accounts.
 pub fn users(config: &Config) -> users::Options {
     let (registration, limits) = (&config.registration, &config.limits);
