@@ -8,6 +8,7 @@ use serde_json::json;
 use storage::{
     Batch, Direction, KeyRange, Positioned, Raw, Table, Text, View,
     schema::{
+        history::{RelationCounts, ThreadSenders, Threads},
         rooms::{
             AliasRow, Aliases, AuthPages, EventHeader, EventHeaders, EventIdList, EventIds, EventJson, EventLocal,
             EventLocals, Gaps, LocalMembers, Membership, Memberships, MissingPrevs, PendingRedactions, Redactions,
@@ -65,6 +66,10 @@ async fn lived(version: &str) -> Lived {
     let message = room.send(outgoing).await.expect("sends").event_id;
     let relates_to = json!({ "m.relates_to": { "rel_type": "m.annotation", "event_id": message, "key": "+" } });
     room.send(Outgoing::message(user(BOB), "m.reaction", object(&relates_to))).await.expect("sends");
+    for rel_type in ["m.thread", "m.replace"] {
+        let relates_to = json!({ "body": "", "m.relates_to": { "rel_type": rel_type, "event_id": message } });
+        room.send(Outgoing::message(user(BOB), "m.room.message", object(&relates_to))).await.expect("sends");
+    }
     let redacted = say(&room, ALICE, "gone").await.expect("sends").event_id;
     let base = look.tips().await;
     let redaction = Outgoing {
@@ -562,7 +567,7 @@ async fn relations_and_redactions_are_indexed_and_nothing_else_is() {
         batch.put::<Relations>(&key, &RelationRow { rel_type: "m.thread".to_owned(), ..row });
     })
     .await;
-    assert_only(&report, FaultKind::Relations, "2 rows of relation are kept");
+    assert_only(&report, FaultKind::Relations, "4 rows of relation are kept");
     let redacted = |stored: &Stored<'_>| {
         let range = (stored.nid, stored.hash(&stored.lived.redacted));
         stored.rows::<Redactions>().into_iter().find(|(key, ())| (key.0, key.1) == range).expect("applied").0
@@ -583,6 +588,32 @@ async fn relations_and_redactions_are_indexed_and_nothing_else_is() {
     })
     .await;
     assert_only(&report, FaultKind::Redactions, "it is not where");
+}
+
+#[tokio::test]
+async fn what_is_counted_of_relations_is_checked() {
+    let report = found(|stored, batch| {
+        batch.delete_prefix::<RelationCounts>(&(stored.nid,));
+    })
+    .await;
+    assert_only(&report, FaultKind::Relations, "what relates to an event is not counted right");
+    let report = found(|stored, batch| {
+        batch.delete_prefix::<ThreadSenders>(&(stored.nid,));
+    })
+    .await;
+    assert_only(&report, FaultKind::Relations, "a sender of a thread is not counted right");
+    let report = found(|stored, batch| {
+        let (key, row) = stored.rows::<Threads>().remove(0);
+        batch.delete::<Threads>(&key).put::<Threads>(&(key.0, key.1, Rix(key.2.0 + 1)), &row);
+    })
+    .await;
+    assert_only(&report, FaultKind::Relations, "what relates to an event is not counted right");
+    let report = found(|stored, batch| {
+        let (key, row) = stored.rows::<Threads>().remove(0);
+        batch.put::<Threads>(&(key.0, key.1, Rix(key.2.0 + 1)), &row);
+    })
+    .await;
+    assert_only(&report, FaultKind::Relations, "2 rows of thread are kept");
 }
 
 #[tokio::test]
