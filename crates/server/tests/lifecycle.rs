@@ -316,6 +316,35 @@ fn the_store_is_checked_while_no_server_runs() {
 }
 
 #[test]
+fn the_search_index_is_made_anew_while_no_server_runs() {
+    let directory = directory();
+    let config = write_config(&directory, "", "");
+    let rebuild = |config: &Path| {
+        let output = sundial(&["search", "rebuild", "--config", config.to_str().expect("text")]);
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let (code, said) = rebuild(&config);
+    assert!(code == Some(1) && said.contains("there is no store in"), "{said}");
+    let server = Server::start(&config);
+    let index = directory.path().join("data/search/index.sqlite");
+    assert!(index.is_file(), "a server that searches has an index");
+    let (code, said) = rebuild(&config);
+    assert!(code == Some(1) && said.contains("in use by another Sundial"), "{said}");
+    assert_eq!(server.terminate().code(), Some(0));
+    std::fs::write(
+        &index,
+        "this is no index, and longer than the hundred bytes that its header would have ".repeat(20),
+    )
+    .expect("writes");
+    assert_eq!(Server::start(&config).terminate().code(), Some(0), "a damaged index keeps no server from starting");
+    let (code, said) = rebuild(&config);
+    assert!(code == Some(0) && said.contains("0 events can be found"), "{said}");
+    let off = write_config(&directory, "", "[search]\nenabled = false\n");
+    let (code, said) = rebuild(&off);
+    assert!(code == Some(1) && said.contains("search.enabled"), "{said}");
+}
+
+#[test]
 fn the_first_start_gives_a_token() {
     let directory = directory();
     let config = write_config(&directory, "", "");
