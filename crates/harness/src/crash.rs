@@ -1,6 +1,7 @@
 //! The crash run: clients record every acknowledged request while the server is killed at random moments and started again; then nothing
 //! acknowledged may be missing, nothing may be there twice, and every due delayed event was sent exactly once.
 
+mod counts;
 mod follower;
 mod ledger;
 mod verify;

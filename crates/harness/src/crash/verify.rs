@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     User,
+    counts::miscounted,
     follower::Followers,
     ledger::{Delayed, Fate, Group, Ledger, Making, Message},
     worker,
@@ -34,12 +35,15 @@ pub struct Outcome {
     pub orphans: Vec<String>,
     /// In a room's timeline and never in a sync stream.
     pub gaps: Vec<String>,
+    /// Unread counts that are not what the timeline says.
+    pub miscounted: Vec<String>,
 }
 
 impl Outcome {
     /// Whether nothing is wrong.
     pub fn is_clean(&self) -> bool {
-        [&self.lost, &self.twice, &self.torn, &self.orphans, &self.gaps].into_iter().all(Vec::is_empty)
+        let wrong = [&self.lost, &self.twice, &self.torn, &self.orphans, &self.gaps, &self.miscounted];
+        wrong.into_iter().all(Vec::is_empty)
     }
 }
 
@@ -52,6 +56,7 @@ impl fmt::Display for Outcome {
             ("torn", &self.torn),
             ("orphans", &self.orphans),
             ("sync gaps", &self.gaps),
+            ("miscounted", &self.miscounted),
         ];
         write!(f, "{acknowledged} acknowledged, {events} events")?;
         for (name, list) in counts {
@@ -175,6 +180,7 @@ pub(super) async fn verify(
         outcome.gaps.extend(by_room[user.room.as_str()].difference(&seen).cloned());
     }
     for user in users {
+        outcome.miscounted.extend(miscounted(user, &server.base).await?);
         let left = user.client.at(&server.base).scheduled().await?;
         outcome.orphans.extend(left.iter().map(|_| format!("scheduled-by-{}", user.client.user_id)));
     }
