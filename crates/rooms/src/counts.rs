@@ -19,8 +19,9 @@ use std::{collections::HashSet, sync::Arc};
 use primitives::{NodeId, RoomNid, StreamPosition, UserNid};
 use quick_cache::sync::Cache;
 use storage::{
-    Batch, Direction, KeyRange, Positioned, ReadError,
+    Batch, Direction, KeyRange, Positioned, ReadError, Text, View,
     schema::{
+        account_data::{AccountData, GLOBAL},
         push::{CountRow, Counts as CountsTable},
         rooms::{Membership, MembershipRow, Memberships, RoomLog, RoomLogEntry},
     },
@@ -54,7 +55,7 @@ const STORED_AFTER: usize = 64;
 pub(crate) struct Counted {
     /// The position of the view.
     upto: StreamPosition,
-    /// When the user's push rules changed last.
+    /// When the user's push rules, or whom they ignore, changed last.
     rules: StreamPosition,
     /// The position of the user's membership.
     member: StreamPosition,
@@ -108,6 +109,8 @@ struct Counting<'a> {
     room: &'a RoomView<'a>,
     reader: &'a Reader,
     rules: &'a UserRules,
+    /// When the rules, or whom the user ignores, changed last.
+    changed: StreamPosition,
     member: &'a Positioned<MembershipRow>,
 }
 
@@ -121,7 +124,8 @@ impl Reads {
         }
         let owner = Owner { user: reader.user_nid, user_id: &reader.user_id };
         let rules = self.0.users.push_rules().in_view(room.view, owner).await?;
-        let counting = Counting { room, reader, rules: &rules, member: &member };
+        let changed = rules.changed.max(ignoring_since(room.view, reader.user_nid).await?);
+        let counting = Counting { room, reader, rules: &rules, changed, member: &member };
         let known = self.0.counts.counted.get(&key);
         let upto = known.as_ref().map(|known| known.upto);
         let mut counted = match self.known(counting, known).await? {
@@ -144,8 +148,8 @@ impl Reads {
 
     /// What was counted earlier, in memory or stored, if it can be counted on from there.
     async fn known(&self, counting: Counting<'_>, known: Option<Arc<Counted>>) -> Result<Option<Counted>, ReadError> {
-        let Counting { room, reader, rules, member } = counting;
-        let fits = |upto, changed| upto <= room.view.position() && changed == rules.changed;
+        let Counting { room, reader, changed, member, .. } = counting;
+        let fits = |upto, rules| upto <= room.view.position() && rules == changed;
         let mut known = match known.filter(|known| fits(known.upto, known.rules)) {
             Some(known) => (*known).clone(),
             None => match room.view.get::<CountsTable>(&(reader.user_nid, room.nid)).await? {
@@ -166,11 +170,11 @@ impl Reads {
     }
 
     async fn count_anew(&self, counting: Counting<'_>) -> Result<Counted, ReadError> {
-        let Counting { room, reader, rules, member } = counting;
+        let Counting { room, reader, changed, member, .. } = counting;
         let since = since::joined(room, reader, member.value.rix).await?;
         let nothing = Counted {
             upto: StreamPosition::ZERO,
-            rules: rules.changed,
+            rules: changed,
             member: member.position,
             since,
             read_to: Arc::new(ReadTo::load(room, reader).await?),
@@ -333,6 +337,12 @@ impl Walk<'_> {
         let counted = |place| matches!(place, Place::Arrived(at, _) if at <= self.base.upto) && place > self.base.since;
         Ok(!self.tally.is_empty() && place.is_some_and(counted))
     }
+}
+
+/// When a user changed whom they ignore.
+async fn ignoring_since(view: &View, user: UserNid) -> Result<StreamPosition, ReadError> {
+    let row = view.get::<AccountData>(&(user, GLOBAL, Text::new("m.ignored_user_list"))).await?;
+    Ok(row.map_or(StreamPosition::ZERO, |row| row.position))
 }
 
 fn position_of(place: Place) -> StreamPosition {

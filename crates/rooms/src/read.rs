@@ -40,6 +40,7 @@ pub(crate) use bundles::may_be_root;
 pub use caches::Caches;
 pub use context::{Context, ContextRequest};
 pub use found::{Around, Found, FoundContext, IndexPage, Indexed, MemberProfile, SearchedRoom, Texts};
+pub(crate) use ignored::ignored_users;
 pub use members::{JoinedMember, JoinedMembers, MembersRequest};
 pub(crate) use messages::{BEGINNING, END, Page, PageScan, Point, after, page, page_token};
 pub use messages::{Messages, MessagesRequest, PageDirection};

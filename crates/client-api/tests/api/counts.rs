@@ -132,6 +132,28 @@ async fn redactions_rules_and_stays_change_counts() {
 }
 
 #[tokio::test]
+async fn who_is_ignored_does_not_count() {
+    let site = Site::new().await;
+    let (alice, bob) = (site.user("alice").await, site.user("bob").await);
+    let (room, since) = shared(&alice, &bob).await;
+    let carol = site.user("carol").await;
+    carol.join(&room).await.ok();
+    alice.say(&room, "1", "hello").await;
+    carol.say(&room, "2", "bob!").await;
+    assert_eq!(counts(&bob, &room, &since).await, (2, 1));
+    let ignore = async |users: Value| {
+        let path = format!("v3/user/{}/account_data/m.ignored_user_list", bob.id);
+        bob.put(&path, json!({ "ignored_users": users })).await.ok();
+    };
+    ignore(json!({ &carol.id: {} })).await;
+    assert_eq!(counts(&bob, &room, &since).await, (1, 0));
+    carol.say(&room, "3", "bob?").await;
+    assert_eq!(counts(&bob, &room, &since).await, (1, 0));
+    ignore(json!({})).await;
+    assert_eq!(counts(&bob, &room, &since).await, (3, 2));
+}
+
+#[tokio::test]
 async fn a_room_is_told_of_when_only_its_counts_change() {
     let site = Site::new().await;
     let (alice, bob) = (site.user("alice").await, site.user("bob").await);

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use primitives::{NodeId, Rix, RoomNid, Slot};
 use quick_cache::sync::Cache;
-use ruma::UserId;
+use ruma::{OwnedUserId, UserId};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use storage::{
@@ -17,7 +17,7 @@ use crate::{
     filter::EventFormat,
     load,
     power::Powers,
-    read::{Reader, RoomView},
+    read::{Reader, RoomView, ignored_users},
     render::StoredEvent,
     visibility::{Eyes, Standing},
 };
@@ -42,6 +42,7 @@ pub(super) struct Judge<'a> {
     events: &'a PushEvents,
     eyes: Eyes<'a>,
     slot: Option<Slot>,
+    ignored: Vec<OwnedUserId>,
     /// What was looked up, by the state that it was looked up in.
     states: HashMap<NodeId, StateFacts>,
 }
@@ -63,7 +64,8 @@ impl<'a> Judge<'a> {
     ) -> Result<Self, ReadError> {
         let eyes = Eyes::standing_as(room, &reader.user_id, Standing::Joined).await?;
         let slot = room.slot("m.room.member", reader.user_id.as_str()).await?;
-        Ok(Self { room, reader, rules, events, eyes, slot, states: HashMap::new() })
+        let ignored = ignored_users(room.view, reader.user_nid).await?;
+        Ok(Self { room, reader, rules, events, eyes, slot, ignored, states: HashMap::new() })
     }
 
     /// Whether the user sent an event.
@@ -87,6 +89,9 @@ impl<'a> Judge<'a> {
         event: &StoredEvent,
         root: NodeId,
     ) -> Result<Option<&'a Arc<Outcome>>, ReadError> {
+        if self.ignored.iter().any(|user| user.as_str() == event.header.sender) {
+            return Ok(None);
+        }
         if !self.eyes.sees(&event.header).await? || self.room.redaction_of(event).await?.is_some() {
             return Ok(None);
         }

@@ -234,7 +234,8 @@ impl Run {
         let member = view.get::<Memberships>(&(reader.user_nid, room.nid)).await.expect("read").expect("there");
         let owner = Owner { user: reader.user_nid, user_id: &reader.user_id };
         let rules = self.server.users.push_rules().in_view(&view, owner).await.expect("read");
-        let counting = Counting { room: &room, reader: &reader, rules: &rules, member: &member };
+        let counting =
+            Counting { room: &room, reader: &reader, rules: &rules, changed: rules.changed, member: &member };
         let anew = reads.count_anew(counting).await.expect("read");
         assert_eq!((&anew.tally, anew.since), (&counted.tally, counted.since));
     }

@@ -25,7 +25,7 @@ pub struct Changed;
 pub struct CountRow {
     /// What was visible at this position is counted.
     pub upto: StreamPosition,
-    /// The position of the push rules that were counted by; zero for the default ones.
+    /// The position at which the push rules, or whom the user ignores, changed last; zero if they never did.
     pub rules: StreamPosition,
     /// The position of the user's membership.
     pub member: StreamPosition,
