@@ -27,8 +27,12 @@ export const eventually = async (what, probe, ms = 10_000) => {
 export const register = (baseUrl, name) =>
     sdk.createClient({ baseUrl }).registerRequest({ username: `${name}-${suffix}`, password: PASSWORD, auth: { type: "m.login.dummy" } });
 
+/// The session of another device of a user.
+export const device = (baseUrl, user) =>
+    sdk.createClient({ baseUrl }).loginRequest({ type: "m.login.password", identifier: { type: "m.id.user", user }, password: PASSWORD });
+
 /// A client of a session that has synced.
-export const started = async (baseUrl, session, options = {}) => {
+export const started = async (baseUrl, session, { threadSupport = false, ...options } = {}) => {
     const client = sdk.createClient({
         baseUrl,
         userId: session.user_id,
@@ -38,7 +42,7 @@ export const started = async (baseUrl, session, options = {}) => {
         ...options,
     });
     clients.push(client);
-    await client.startClient({ lazyLoadMembers: true, initialSyncLimit: 5 });
+    await client.startClient({ lazyLoadMembers: true, initialSyncLimit: 5, threadSupport });
     await eventually("first sync", () => client.isInitialSyncComplete());
     return client;
 };

@@ -2,9 +2,8 @@
 // no later than its delay and 50 ms after its last heartbeat. Usage: node matrixrtc.mjs http://127.0.0.1:8008 [RUNS]
 import assert from "node:assert/strict";
 import { fork } from "node:child_process";
-import * as sdk from "matrix-js-sdk";
 import * as common from "./common.mjs";
-import { MEMBERSHIP, PASSWORD, callRoom, eventually, script, sleep, step } from "./common.mjs";
+import { MEMBERSHIP, callRoom, eventually, script, sleep, step } from "./common.mjs";
 
 const baseUrl = process.argv[2];
 const RUNS = Number(process.argv[3] ?? 20);
@@ -15,17 +14,9 @@ const [CALL_DELAY, CALL_RESTART] = [18_000, 4_000];
 
 const started = async (name) => common.started(baseUrl, await common.register(baseUrl, name));
 
-/// Another device of a user.
-const device = (user) =>
-    sdk.createClient({ baseUrl }).loginRequest({
-        type: "m.login.password",
-        identifier: { type: "m.id.user", user },
-        password: PASSWORD,
-    });
-
 /// Lets a member join, beat and be killed. How many milliseconds after its last heartbeat the other saw it leave.
 const killed = async (alice, bob, roomId, delay, restart, beats) => {
-    const session = await device(bob.getUserId());
+    const session = await common.device(baseUrl, bob.getUserId());
     const member = fork(new URL("member.mjs", import.meta.url).pathname, [baseUrl, JSON.stringify(session), roomId, delay, restart]);
     const heartbeats = [];
     let failure;

@@ -67,9 +67,7 @@ await script("matrix-js-sdk", async () => {
     });
 
     await step("paginate back to the creation, lazily loaded", async () => {
-        const fresh = await started(
-            await sdk.createClient({ baseUrl }).loginRequest({ type: "m.login.password", identifier: { type: "m.id.user", user: bob.getUserId() }, password: PASSWORD }),
-        );
+        const fresh = await started(await common.device(baseUrl, bob.getUserId()));
         const room = fresh.getRoom(roomId);
         const timeline = room.getLiveTimeline();
         assert.ok(bodies(fresh, roomId).length <= 5);
