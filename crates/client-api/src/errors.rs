@@ -12,8 +12,9 @@ use http::StatusCode;
 use search::SearchError;
 use serde_json::{Map, Value, json};
 use users::{
-    AccountDataError, AuthError, DeactivateError, LimitExceeded, LoginError, ModerationError, OpenIdError,
-    PasswordChangeError, ProfileError, PushRulesError, RegisterError, ReportError, StoreError,
+    AccountDataError, AuthError, DeactivateError, KeyBackupError, LimitExceeded, LoginError, ModerationError,
+    OpenIdError, PasswordChangeError, ProfileError, PushRulesError, RegisterError, ReportError, SendToDeviceError,
+    StoreError,
     devices::DeviceError,
     filters::FilterError,
     passwords::PasswordError,
@@ -229,6 +230,34 @@ impl From<AccountDataError> for ApiError {
             AccountDataError::TooLarge(_) => Self::too_large(error.to_string()),
             AccountDataError::TooMany(_) => Self::bad("M_RESOURCE_LIMIT_EXCEEDED", error.to_string()),
             AccountDataError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SendToDeviceError> for ApiError {
+    fn from(error: SendToDeviceError) -> Self {
+        match error {
+            SendToDeviceError::TooLarge(_) | SendToDeviceError::TooManyDevices(_) => Self::too_large(error.to_string()),
+            SendToDeviceError::BadType => Self::invalid_param(error.to_string()),
+            SendToDeviceError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<KeyBackupError> for ApiError {
+    fn from(error: KeyBackupError) -> Self {
+        match error {
+            KeyBackupError::UnknownBackup | KeyBackupError::UnknownKey => Self::not_found(error.to_string()),
+            KeyBackupError::WrongVersion { current } => {
+                Self::new(StatusCode::FORBIDDEN, "M_WRONG_ROOM_KEYS_VERSION", error.to_string())
+                    .with("current_version", current.to_string())
+            }
+            KeyBackupError::OtherAlgorithm | KeyBackupError::BadId => Self::invalid_param(error.to_string()),
+            KeyBackupError::TooLarge(_) => Self::too_large(error.to_string()),
+            KeyBackupError::TooManyKeys(_) | KeyBackupError::TooManyBackups(_) => {
+                Self::bad("M_RESOURCE_LIMIT_EXCEEDED", error.to_string())
+            }
+            KeyBackupError::Store(error) => error.into(),
         }
     }
 }

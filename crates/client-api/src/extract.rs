@@ -193,6 +193,21 @@ impl<T: DeserializeOwned> FromRequest<Api> for Body<T> {
     }
 }
 
+/// A JSON body of key uploads and key backups, which may be larger. Otherwise as [`Body`].
+#[derive(Debug)]
+pub(crate) struct KeysBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Api> for KeysBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let bytes = read_body(&parts.headers, body, api.options.keys_body_max_bytes).await?;
+        let bytes: &[u8] = if bytes.trim_ascii().is_empty() { b"{}" } else { &bytes };
+        Ok(Self(parse_json(bytes, api.options.json_max_depth)?))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;

@@ -20,10 +20,12 @@ mod pages;
 mod profile;
 mod push_rules;
 mod report;
+mod room_keys;
 mod rooms;
 mod routes;
 mod rtc;
 mod search;
+mod send_to_device;
 mod sync;
 mod tags;
 mod voip;
@@ -53,6 +55,8 @@ pub enum ProfilePolicy {
 pub struct Options {
     /// The largest JSON body, in bytes.
     pub body_max_bytes: usize,
+    /// The same for key uploads and key backups.
+    pub keys_body_max_bytes: usize,
     /// The deepest JSON nesting of a body, in levels.
     pub json_max_depth: usize,
     /// The longest that a sync may wait, in milliseconds.
@@ -121,6 +125,8 @@ fn routes() -> routes::Routes {
     voip::routes(&mut routes);
     pages::routes(&mut routes);
     account_data::routes(&mut routes);
+    room_keys::routes(&mut routes);
+    send_to_device::routes(&mut routes);
     tags::routes(&mut routes);
     routes
 }

@@ -62,6 +62,8 @@ mod relations;
 mod relationships;
 #[path = "api/reports.rs"]
 mod reports;
+#[path = "api/room_keys.rs"]
+mod room_keys;
 #[path = "api/rooms.rs"]
 mod rooms;
 #[path = "api/search.rs"]
@@ -76,6 +78,8 @@ mod support;
 mod suspension;
 #[path = "api/syncing.rs"]
 mod syncing;
+#[path = "api/to_device.rs"]
+mod to_device;
 #[path = "api/transactions.rs"]
 mod transactions;
 #[path = "api/upgrades.rs"]

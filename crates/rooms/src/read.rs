@@ -142,6 +142,7 @@ impl Reads {
             epoch: low_half(self.0.storage.epoch()),
             boot: low_half(self.0.storage.boot_id()),
             ephemeral: 0,
+            to_device: view.position(),
         }
     }
 }

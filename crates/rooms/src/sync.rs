@@ -13,6 +13,7 @@ mod room;
 mod state_part;
 mod summary;
 mod timeline;
+mod to_device;
 
 use std::{future::Future, time::Duration};
 
@@ -76,11 +77,14 @@ impl Reads {
         let mut deadline = self.0.clock.sleep(request.timeout.min(MAX_TIMEOUT));
         let mut view = self.0.storage.view();
         let now = self.token_of(&view);
-        request.since = request.since.filter(|since| since.epoch == now.epoch && since.position <= now.position);
+        request.since = request.since.filter(|since| {
+            since.epoch == now.epoch && since.position <= now.position && since.to_device <= since.position
+        });
         let acknowledged = request.since.map_or(StreamPosition::ZERO, |since| since.position);
         if request.since.is_none() {
             self.0.sync.start_over(reader, now.position);
         }
+        self.acknowledge_messages(reader, request.since).await?;
         let wait = request.since.is_some() && !request.full_state && !request.timeout.is_zero();
         loop {
             let response = self.respond(&view, reader, &request, acknowledged).await?;
@@ -109,6 +113,7 @@ impl Reads {
         let mut response = SyncResponse::new(self.token_of(view));
         let asked = Asked { reader, request, acknowledged, changes: &changes };
         response.account_data = self.account_data(view, &changes.data, &asked).await?;
+        self.add_messages(view, &asked, &mut response).await?;
         self.add_members(view, &changes, &asked, &mut response.rooms).await;
         self.add_invited(view, &changes, &asked, &mut response.rooms).await;
         Ok(response)

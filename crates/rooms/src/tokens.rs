@@ -25,6 +25,8 @@ pub struct SyncToken {
     pub boot: u32,
     /// How far typing and presence, which live in memory, were seen.
     pub ephemeral: u64,
+    /// How far the device's to-device messages were sent: less than `position` if there were too many for one response.
+    pub to_device: StreamPosition,
 }
 
 /// A place between two events of a room's timeline: just before the event at (rank, rix).
@@ -137,7 +139,8 @@ fn narrow(number: u64) -> Result<u32, BadToken> {
 
 impl fmt::Display for SyncToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&encode('s', &[self.position.0, self.epoch.into(), self.boot.into(), self.ephemeral]))
+        let behind = self.position.0.wrapping_sub(self.to_device.0);
+        f.write_str(&encode('s', &[self.position.0, self.epoch.into(), self.boot.into(), self.ephemeral, behind]))
     }
 }
 
@@ -145,8 +148,10 @@ impl FromStr for SyncToken {
     type Err = BadToken;
 
     fn from_str(token: &str) -> Result<Self, BadToken> {
-        let [position, epoch, boot, ephemeral] = decode('s', token)?;
-        Ok(Self { position: StreamPosition(position), epoch: narrow(epoch)?, boot: narrow(boot)?, ephemeral })
+        let [position, epoch, boot, ephemeral, behind] = decode('s', token)?;
+        let to_device = StreamPosition(position.wrapping_sub(behind));
+        let position = StreamPosition(position);
+        Ok(Self { position, epoch: narrow(epoch)?, boot: narrow(boot)?, ephemeral, to_device })
     }
 }
 
@@ -273,11 +278,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tokens_round_trip(position: u64, epoch: u32, boot: u32, ephemeral: u64, room: u32, rank: u64, rix: u32, row: u16) {
+        fn tokens_round_trip(position: u64, epoch: u32, boot: u32, ephemeral: u64, to_device: u64, room: u32, rank: u64, rix: u32, row: u16) {
             let position = StreamPosition(position);
             let notification = NotificationToken { position, row };
             prop_assert_eq!(notification.to_string().parse(), Ok(notification));
-            let stream = PageToken::Stream(SyncToken { position, epoch, boot, ephemeral });
+            let stream = PageToken::Stream(SyncToken { position, epoch, boot, ephemeral, to_device: StreamPosition(to_device) });
             prop_assert_eq!(stream.to_string().parse(), Ok(stream));
             let point = PageToken::Timeline(TimelinePoint { room: RoomNid(room), rank: Rank(rank), rix: Rix(rix), position });
             prop_assert_eq!(point.to_string().parse(), Ok(point));

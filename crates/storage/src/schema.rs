@@ -9,6 +9,7 @@ pub(crate) mod families;
 mod golden;
 pub mod history;
 pub mod jobs;
+pub mod key_backup;
 pub mod meta;
 pub mod push;
 pub mod receipts;
@@ -16,6 +17,7 @@ pub mod rooms;
 pub mod services;
 #[cfg(test)]
 pub mod testing;
+pub mod to_device;
 pub mod users;
 
 use crate::{TableId, table::TableInfo};
@@ -71,6 +73,8 @@ pub(crate) const MODULES: &[&[TableInfo]] = &[
     delayed::TABLES,
     jobs::TABLES,
     services::TABLES,
+    to_device::TABLES,
+    key_backup::TABLES,
     #[cfg(test)]
     testing::TABLES,
 ];

@@ -14,6 +14,7 @@ use crate::{
     error::{MAX_ATTEMPTS, Outcome, StoreError, outcome},
     ground::Ground,
     sightings::{Sighting, Sightings},
+    to_device::ToDevice,
     tokens::{IssuedTokens, Tokens, access_tokens, revoke},
     transactions::Transactions,
     wakeups::Wakeups,
@@ -201,6 +202,7 @@ impl Devices {
             revoke(batch, pair);
         }
         self.transactions.delete_in(batch, user, device);
+        ToDevice::delete_in(batch, user, device);
     }
 
     /// Adds a login to a batch: the device, made if it is not there, and fresh tokens in place of those it had. Answers also which access

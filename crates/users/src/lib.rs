@@ -9,6 +9,7 @@ pub mod directory;
 pub mod error;
 pub mod filters;
 mod ground;
+pub mod key_backup;
 pub mod limits;
 pub mod login;
 pub mod names;
@@ -25,6 +26,7 @@ mod sightings;
 mod status;
 #[cfg(test)]
 mod testing;
+pub mod to_device;
 pub mod tokens;
 pub mod transactions;
 pub mod turn;
@@ -37,10 +39,14 @@ pub use accounts::{Account, Restrictions, Status};
 pub use devices::{Device, NewSession, Session};
 pub use directory::UserDirectory;
 pub use error::StoreError;
+pub use key_backup::{KeyBackupError, KeyBackups};
 pub use limits::{KeyedLimit, Limit, LimitExceeded, Limits, Rate, RateLimits};
 pub use login::{Identifier, LoggedIn, Login, LoginError};
 pub use openid::OpenIdError;
-pub use options::{AccountDataSizes, Options, PasswordHashCost, ProfileSizes, RegistrationMode, ReportSizes};
+pub use options::{
+    AccountDataSizes, KeyBackupSizes, Options, PasswordHashCost, ProfileSizes, RegistrationMode, ReportSizes,
+    ToDeviceSizes,
+};
 pub use profiles::{Profile, ProfileChange, ProfileError};
 pub use push_rules::{PushRules, PushRulesError};
 pub use register::{Authority, NewAccount, RegisterError, Registered};
@@ -48,6 +54,7 @@ pub use reports::{Report, ReportError, ReportSubject};
 pub use sightings::Sighting;
 pub use status::{Administration, DeactivateError, LogOut, ModerationError, PasswordChangeError};
 pub use storage::schema::users::AccountKind;
+pub use to_device::{SendToDeviceError, ToDevice};
 pub use tokens::{AuthError, IssuedTokens, Requester};
 pub use transactions::TxnKey;
 pub use turn::{Turn, TurnAccess, TurnCredentials};

@@ -83,6 +83,47 @@ impl Default for AccountDataSizes {
     }
 }
 
+/// Sizes and counts of to-device messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToDeviceSizes {
+    /// The largest message, in bytes of its content's JSON: at most 80,000.
+    pub message_max_bytes: usize,
+    /// The most devices that one request may send to.
+    pub devices_per_request: usize,
+    /// The most messages that wait for a device. Exceeded by a 64th at most before the oldest go.
+    pub queue_max_messages: usize,
+    /// How long a message waits.
+    pub queue_max_age: Duration,
+}
+
+impl Default for ToDeviceSizes {
+    fn default() -> Self {
+        Self {
+            message_max_bytes: 65_536,
+            devices_per_request: 10_000,
+            queue_max_messages: 10_000,
+            queue_max_age: Duration::from_hours(30 * 24),
+        }
+    }
+}
+
+/// Sizes and counts of key backups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyBackupSizes {
+    /// The largest encrypted key and the largest `auth_data`, in bytes of JSON: at most 80,000.
+    pub item_max_bytes: usize,
+    /// The most keys in one backup.
+    pub max_keys: u64,
+    /// The most backups of a user.
+    pub backups_per_user: u32,
+}
+
+impl Default for KeyBackupSizes {
+    fn default() -> Self {
+        Self { item_max_bytes: 65_536, max_keys: 500_000, backups_per_user: 100 }
+    }
+}
+
 /// Everything that the configuration decides about accounts.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -108,6 +149,10 @@ pub struct Options {
     pub report_sizes: ReportSizes,
     /// Sizes of account data.
     pub account_data_sizes: AccountDataSizes,
+    /// Sizes and counts of to-device messages.
+    pub to_device_sizes: ToDeviceSizes,
+    /// Sizes and counts of key backups.
+    pub key_backup_sizes: KeyBackupSizes,
     /// What a password hash costs.
     pub password_hash: PasswordHashCost,
     /// The TURN service that clients may use, if there is one.
@@ -129,6 +174,8 @@ impl Options {
             push_rules_max: 1_000,
             report_sizes: ReportSizes::default(),
             account_data_sizes: AccountDataSizes::default(),
+            to_device_sizes: ToDeviceSizes::default(),
+            key_backup_sizes: KeyBackupSizes::default(),
             password_hash: PasswordHashCost::default(),
             turn: None,
         }

@@ -6,7 +6,10 @@ use primitives::UserNid;
 use ruma::{DeviceId, OwnedDeviceId, UserId};
 use storage::{
     Batch, CommitError, Storage,
-    schema::users::{self as tables, AccountRow, Life},
+    schema::{
+        history::ThreadSubscriptions,
+        users::{self as tables, AccountRow, Life},
+    },
 };
 
 use crate::{
@@ -15,6 +18,7 @@ use crate::{
     devices::Devices,
     error::{MAX_ATTEMPTS, StoreError},
     filters::Filters,
+    key_backup::KeyBackups,
     passwords::{PasswordError, Passwords},
     push_rules::PushRules,
     tokens::{Requester, Tokens},
@@ -179,7 +183,8 @@ impl AccountChanges {
         }
     }
 
-    /// Deactivates an account for ever. The rider is written in the batch that does it; sessions, filters, account data, push rules and, if the user
+    /// Deactivates an account for ever. The rider is written in the batch that does it; sessions, filters, account data, push rules, key backups,
+    /// thread subscriptions and, if the user
     /// is to be erased, the profile go after it. Doing it again does what was left undone. Answers which devices there were.
     pub(crate) async fn deactivate(
         &self,
@@ -193,6 +198,8 @@ impl AccountChanges {
         Filters::delete_in(&mut batch, user);
         AccountData::delete_in(&mut batch, user);
         PushRules::delete_in(&mut batch, user);
+        KeyBackups::delete_in(&mut batch, user);
+        batch.delete_prefix::<ThreadSubscriptions>(&(user,));
         if erase {
             batch.delete::<tables::Profiles>(&(user,));
         }

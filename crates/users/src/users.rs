@@ -15,6 +15,7 @@ use crate::{
     error::StoreError,
     filters::Filters,
     ground::Ground,
+    key_backup::KeyBackups,
     limits::RateLimits,
     login::{LoggedIn, Login, LoginError, Logins},
     openid::OpenIdTokens,
@@ -28,6 +29,7 @@ use crate::{
     shared_secret::SharedSecret,
     sightings::Sightings,
     status::{AccountChanges, Administration, DeactivateError, LogOut, ModerationError, PasswordChangeError},
+    to_device::ToDevice,
     tokens::{AuthError, IssuedTokens, Lifetimes, Requester, Tokens},
     transactions::Transactions,
     turn::{Turn, TurnCredentials},
@@ -58,6 +60,7 @@ struct Parts {
     devices: Arc<Devices>,
     directory: Arc<UserDirectory>,
     filters: Filters,
+    key_backups: KeyBackups,
     limits: Arc<RateLimits>,
     logins: Arc<Logins>,
     openid: OpenIdTokens,
@@ -68,6 +71,7 @@ struct Parts {
     reports: Reports,
     shared_secret: SharedSecret,
     sightings: Arc<Sightings>,
+    to_device: ToDevice,
     tokens: Arc<Tokens>,
     transactions: Transactions,
     turn: Option<Turn>,
@@ -134,6 +138,14 @@ impl Users {
             filters: Filters::new(ground.storage.clone()),
             openid: OpenIdTokens::new(ground.clone(), accounts.clone(), limits.clone()),
             reports: Reports::new(ground.clone(), accounts.clone(), limits.clone(), options.report_sizes),
+            to_device: ToDevice::new(
+                ground.clone(),
+                accounts.clone(),
+                transactions.clone(),
+                wakeups.clone(),
+                options.to_device_sizes,
+            ),
+            key_backups: KeyBackups::new(ground.storage.clone(), options.key_backup_sizes),
             turn: options.turn,
             account_data,
             push_rules: PushRules::new(ground.storage.clone(), wakeups.clone(), options.push_rules_max),
@@ -351,6 +363,16 @@ impl Users {
         &self.0.filters
     }
 
+    /// Messages to devices.
+    pub fn to_device(&self) -> &ToDevice {
+        &self.0.to_device
+    }
+
+    /// Backups of room keys.
+    pub fn key_backups(&self) -> &KeyBackups {
+        &self.0.key_backups
+    }
+
     /// Transaction ids.
     pub fn transactions(&self) -> &Transactions {
         &self.0.transactions
@@ -384,6 +406,7 @@ impl Users {
         metrics::gauge!("sundial_uia_sessions").set(count(self.0.uia.held()));
         self.0.sightings.flush().await?;
         self.0.openid.sweep().await?;
+        self.0.to_device.sweep().await?;
         self.0.transactions.sweep().await
     }
 

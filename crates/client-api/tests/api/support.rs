@@ -44,6 +44,7 @@ impl Answer {
 pub(crate) fn options() -> Options {
     Options {
         body_max_bytes: 1 << 20,
+        keys_body_max_bytes: 8 << 20,
         json_max_depth: 100,
         sync_timeout_max_ms: 60_000,
         public_base_url: Some("https://hs.test".to_owned()),

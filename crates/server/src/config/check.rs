@@ -198,7 +198,7 @@ fn check_rates(config: &Config) -> Result<(), Problem> {
 }
 
 fn check_limits(limits: &Limits) -> Result<(), Problem> {
-    let ranges: [(&str, u64, u64, u64); 20] = [
+    let ranges: [(&str, u64, u64, u64); 25] = [
         ("pdu_max_bytes", limits.pdu_max_bytes.into(), 1_024, 65_536),
         ("transaction_max_pdus", limits.transaction_max_pdus.into(), 1, 50),
         ("transaction_max_edus", limits.transaction_max_edus.into(), 1, 100),
@@ -218,6 +218,11 @@ fn check_limits(limits: &Limits) -> Result<(), Problem> {
         ("report_reason_max_bytes", limits.report_reason_max_bytes.into(), 0, 64 << 10),
         ("account_data_max_bytes", limits.account_data_max_bytes.into(), 1_024, 1 << 20),
         ("account_data_max_types", limits.account_data_max_types.into(), 10, 16_384),
+        ("to_device_message_max_bytes", limits.to_device_message_max_bytes.into(), 1_024, 80_000),
+        ("to_device_devices_per_request", limits.to_device_devices_per_request.into(), 100, 1_000_000),
+        ("to_device_queue_max_messages", limits.to_device_queue_max_messages.into(), 100, 1_000_000),
+        ("to_device_queue_max_days", limits.to_device_queue_max_days.into(), 1, 36_500),
+        ("key_backup_item_max_bytes", limits.key_backup_item_max_bytes.into(), 1_024, 80_000),
         ("image_decoders_concurrent", limits.image_decoders_concurrent.into(), 1, 1_000),
     ];
     for (name, value, least, most) in ranges {

@@ -120,10 +120,18 @@ pub struct Limits {
     pub push_rules_per_user: u32,
     /// Largest to-device message.
     pub to_device_message_max_bytes: u32,
+    /// Devices that one request may send to-device messages to.
+    pub to_device_devices_per_request: u32,
     /// To-device messages waiting for one device.
     pub to_device_queue_max_messages: u32,
     /// How long a to-device message waits.
     pub to_device_queue_max_days: u32,
+    /// Largest encrypted key in a backup, and largest `auth_data` of a backup.
+    pub key_backup_item_max_bytes: u32,
+    /// Keys in one backup.
+    pub key_backup_max_keys: u32,
+    /// Backups of one user that are kept.
+    pub key_backups_per_user: u32,
     /// One-time keys kept for a device and algorithm.
     pub one_time_keys_per_device_and_algorithm: u32,
     /// Largest upload.
@@ -208,8 +216,12 @@ impl Default for Limits {
             account_data_max_types: 1_000,
             push_rules_per_user: 1_000,
             to_device_message_max_bytes: 64 << 10,
+            to_device_devices_per_request: 10_000,
             to_device_queue_max_messages: 10_000,
             to_device_queue_max_days: 30,
+            key_backup_item_max_bytes: 64 << 10,
+            key_backup_max_keys: 500_000,
+            key_backups_per_user: 100,
             one_time_keys_per_device_and_algorithm: 500,
             upload_max_bytes: 50 << 20,
             uploads_pending_per_user: 5,

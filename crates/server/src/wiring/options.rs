@@ -1,6 +1,6 @@
 //! From the configuration to the options of each crate.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use delayed_events::NewerState;
@@ -64,6 +64,8 @@ pub fn users(config: &Config) -> users::Options {
             waiting_max_per_user: limits.reports_waiting_per_user,
         },
         turn: turn(config),
+        to_device_sizes: to_device(config),
+        key_backup_sizes: key_backup(config),
         account_data_sizes: users::AccountDataSizes {
             max_bytes: limits.account_data_max_bytes as usize,
             max_types: limits.account_data_max_types as usize,
@@ -75,6 +77,27 @@ pub fn users(config: &Config) -> users::Options {
             ..users::PasswordHashCost::default()
         },
         ..users::Options::new(config.server_name.clone())
+    }
+}
+
+/// Sizes of to-device messages; their number in a queue and their age are bounds whether rates are enforced or not.
+fn to_device(config: &Config) -> users::ToDeviceSizes {
+    let limits = &config.limits;
+    users::ToDeviceSizes {
+        message_max_bytes: limits.to_device_message_max_bytes as usize,
+        devices_per_request: if limits.enforce { limits.to_device_devices_per_request as usize } else { usize::MAX },
+        queue_max_messages: limits.to_device_queue_max_messages as usize,
+        queue_max_age: Duration::from_hours(24 * u64::from(limits.to_device_queue_max_days)),
+    }
+}
+
+/// Sizes of key backups.
+fn key_backup(config: &Config) -> users::KeyBackupSizes {
+    let limits = &config.limits;
+    users::KeyBackupSizes {
+        item_max_bytes: limits.key_backup_item_max_bytes as usize,
+        max_keys: if limits.enforce { limits.key_backup_max_keys.into() } else { u64::MAX },
+        backups_per_user: if limits.enforce { limits.key_backups_per_user } else { u32::MAX },
     }
 }
 
@@ -174,6 +197,7 @@ pub fn client_api(config: &Config) -> client_api::Options {
     let (limits, delayed) = (&config.limits, &config.delayed_events);
     client_api::Options {
         body_max_bytes: usize::try_from(limits.client_body_max_bytes).unwrap_or(usize::MAX),
+        keys_body_max_bytes: usize::try_from(limits.client_keys_body_max_bytes).unwrap_or(usize::MAX),
         json_max_depth: limits.json_max_depth as usize,
         sync_timeout_max_ms: SYNC_TIMEOUT_MAX_MS,
         public_base_url: config.public_base_url.as_ref().map(|url| url.trim_end_matches('/').to_owned()),

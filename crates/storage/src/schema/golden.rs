@@ -4,11 +4,13 @@
 
 mod account_data;
 mod history;
+mod key_backup;
 mod meta;
 mod push;
 mod receipts;
 mod rooms;
 mod services;
+mod to_device;
 
 use std::fmt::Write as _;
 
@@ -93,6 +95,8 @@ fn every_table_has_a_golden_row() {
         services::rows(),
         receipts::rows(),
         account_data::rows(),
+        to_device::rows(),
+        key_backup::rows(),
     ];
     let covered: Vec<u8> = golden.into_iter().flat_map(|golden| golden.tables).collect();
     let beside = [users::TABLES, delayed::TABLES, jobs::TABLES, testing::TABLES].concat();
