@@ -321,7 +321,7 @@ impl KeyBackups {
         let backup = view.contains::<Rows>(&(user, version)).await?;
         let key = (user, version, Text::new(room), Text::new(session));
         let row = view.get::<KeyBackupSessions>(&key).await?.filter(|_| backup);
-        row.map(key_of).ok_or(if backup { KeyBackupError::UnknownKey } else { KeyBackupError::UnknownBackup })
+        row.as_ref().map(key_of).ok_or(if backup { KeyBackupError::UnknownKey } else { KeyBackupError::UnknownBackup })
     }
 
     /// What to read a part of a backup's keys with, page by page ([`Self::page`]).
@@ -333,7 +333,7 @@ impl KeyBackups {
     /// A page of keys. Each is of a view of its own, so that a slow client holds none.
     pub async fn page(&self, UnreadKeys(range): &UnreadKeys) -> Result<KeyPage, StoreError> {
         let page = self.storage.view().scan::<KeyBackupSessions>(range, PAGE, Direction::Forward).await?;
-        let keys = page.rows.into_iter().map(|((_, _, Text(room), Text(session)), row)| (room, session, key_of(row)));
+        let keys = page.rows.into_iter().map(|((_, _, Text(room), Text(session)), row)| (room, session, key_of(&row)));
         Ok(KeyPage { keys: keys.collect(), rest: page.rest.map(UnreadKeys) })
     }
 
@@ -427,7 +427,7 @@ fn object(json: &str) -> Object {
     serde_json::from_str(json).expect("objects are stored as JSON")
 }
 
-fn key_of(row: KeyBackupSessionRow) -> BackedUpKey {
+fn key_of(row: &KeyBackupSessionRow) -> BackedUpKey {
     BackedUpKey {
         first_message_index: row.first_message_index,
         forwarded_count: row.forwarded_count,

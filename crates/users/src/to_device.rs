@@ -339,13 +339,13 @@ fn json(value: &(impl Serialize + ?Sized)) -> String {
 /// An event as the client gets it.
 fn event(sender: &UserId, event_type: &str, content: &Content) -> Arc<str> {
     #[derive(Serialize)]
-    struct Event<'a> {
+    struct Shown<'a> {
         content: &'a Content,
         sender: &'a UserId,
         #[serde(rename = "type")]
         event_type: &'a str,
     }
-    json(&Event { content, sender, event_type }).into()
+    json(&Shown { content, sender, event_type }).into()
 }
 
 /// The devices of a user that events are for. What is for one device comes before what is for all.
