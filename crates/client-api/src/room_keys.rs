@@ -36,7 +36,7 @@ fn state(state: BackupState) -> Json<Value> {
     Json(json!({ "etag": state.etag.to_string(), "count": state.count }))
 }
 
-fn body(backup: KeyBackup) -> Json<Value> {
+fn body(backup: &KeyBackup) -> Json<Value> {
     Json(json!({
         "algorithm": backup.algorithm,
         "auth_data": backup.auth_data,
@@ -63,11 +63,11 @@ async fn create(
 }
 
 async fn newest(State(api): State<Api>, NoGuest(who): NoGuest) -> ApiResult<Json<Value>> {
-    Ok(body(api.users.key_backups().get(who.user_nid, None).await?))
+    Ok(body(&api.users.key_backups().get(who.user_nid, None).await?))
 }
 
 async fn get(State(api): State<Api>, NoGuest(who): NoGuest, Args(asked): Args<String>) -> ApiResult<Json<Value>> {
-    Ok(body(api.users.key_backups().get(who.user_nid, Some(version(&asked)?)).await?))
+    Ok(body(&api.users.key_backups().get(who.user_nid, Some(version(&asked)?)).await?))
 }
 
 async fn update(
