@@ -117,6 +117,13 @@ impl Client {
         Ok(text(&self.call(Method::PUT, &path, Some(content)).await?["event_id"]).to_owned())
     }
 
+    /// Sends a marker to all devices of a user.
+    pub async fn send_to_devices(&self, user_id: &str, txn: &str, marker: &str) -> Result<(), CallError> {
+        let path = format!("/_matrix/client/v3/sendToDevice/test.harness.note/{txn}");
+        let body = json!({ "messages": { user_id: { "*": { "marker": marker } } } });
+        self.call(Method::PUT, &path, Some(body)).await.map(drop)
+    }
+
     /// Schedules a text message; the delay id.
     pub async fn schedule(&self, room: &str, txn: &str, body: &str, delay: Duration) -> Result<String, CallError> {
         let path = format!(

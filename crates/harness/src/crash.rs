@@ -49,8 +49,8 @@ pub async fn run(plan: &Plan, folder: &Path) -> anyhow::Result<Outcome> {
     for round in 1..=plan.kills {
         let alive = CancellationToken::new();
         let tracker = TaskTracker::new();
-        for (index, user) in users.iter().enumerate() {
-            let worker = worker::Worker::new(user, &server.base, &ledger, plan.only_delayed, round, index);
+        for index in 0..users.len() {
+            let worker = worker::Worker::new(&users, &server.base, &ledger, plan.only_delayed, round, index);
             tracker.spawn(alive.clone().run_until_cancelled_owned(worker.work()));
         }
         followers.start(&server.base, &tracker, &alive);
@@ -82,6 +82,11 @@ pub struct User {
     pub client: Client,
     /// The room, shared with one other user.
     pub room: String,
+}
+
+/// The user to whose devices the user of that index sends.
+fn neighbour(users: &[User], index: usize) -> &User {
+    &users[(index + 1) % users.len()]
 }
 
 async fn settle(server: &Server, plan: &Plan) -> anyhow::Result<Vec<User>> {

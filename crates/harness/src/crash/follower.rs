@@ -14,6 +14,16 @@ use crate::client::{CallError, Client, list, text};
 struct Seen {
     since: Option<String>,
     markers: BTreeSet<String>,
+    notes: Vec<String>,
+}
+
+/// What one follower has seen.
+#[derive(Debug)]
+pub(super) struct Heard {
+    /// Markers of messages in its room.
+    pub(super) markers: BTreeSet<String>,
+    /// Markers of messages to its device, each as often as it came in a response whose token was used, in that order.
+    pub(super) notes: Vec<String>,
 }
 
 /// One follower for each user.
@@ -36,19 +46,20 @@ impl Followers {
         }
     }
 
-    /// Catches up and answers with the markers that each follower saw in its room.
-    pub(super) async fn finish(&mut self, base: &str) -> anyhow::Result<Vec<BTreeSet<String>>> {
+    /// Catches up and answers with what each follower saw.
+    pub(super) async fn finish(&mut self, base: &str) -> anyhow::Result<Vec<Heard>> {
         let mut all = Vec::new();
         for (user, seen) in &self.0 {
             let user = User { client: user.client.at(base), room: user.room.clone() };
             while step(&user, seen, Duration::ZERO).await? {}
-            all.push(seen.lock().await.markers.clone());
+            let seen = seen.lock().await;
+            all.push(Heard { markers: seen.markers.clone(), notes: seen.notes.clone() });
         }
         Ok(all)
     }
 }
 
-/// One sync; whether it brought anything of the room. What is seen counts only together with the token that follows it.
+/// One sync; whether it brought anything of the room or for the device. What is seen counts only together with the token that follows it.
 async fn step(user: &User, seen: &Mutex<Seen>, timeout: Duration) -> Result<bool, CallError> {
     let since = seen.lock().await.since.clone();
     let answer = user.client.sync(since.as_deref(), timeout).await?;
@@ -60,8 +71,10 @@ async fn step(user: &User, seen: &Mutex<Seen>, timeout: Duration) -> Result<bool
     }
     let mut seen = seen.lock().await;
     seen.since = Some(text(&answer["next_batch"]).to_owned());
-    let news = !room.is_null();
+    let notes = list(&answer["to_device"]["events"]);
+    let news = !room.is_null() || !notes.is_empty();
     seen.markers.extend(markers);
+    seen.notes.extend(notes.iter().map(|event| text(&event["content"]["marker"]).to_owned()));
     Ok(news)
 }
 

@@ -19,6 +19,15 @@ pub enum Message {
     Sent(String),
 }
 
+/// What is known of a message to a user's devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// No answer yet: it may or may not have happened.
+    Open,
+    /// Acknowledged.
+    Sent,
+}
+
 /// What is known of a delayed event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delayed {
@@ -100,6 +109,8 @@ pub struct Entry<T> {
 pub struct Ledger {
     /// Messages by marker.
     pub messages: Mutex<BTreeMap<String, Entry<Message>>>,
+    /// Messages to the next user's devices, by marker.
+    pub notes: Mutex<BTreeMap<String, Entry<Note>>>,
     /// Delayed events by marker.
     pub delayed: Mutex<BTreeMap<String, Entry<Delayed>>>,
     /// Groups of futures by the marker that those of their events begin with.

@@ -9,9 +9,9 @@ use std::{
 use super::{
     User,
     counts::miscounted,
-    follower::Followers,
-    ledger::{Delayed, Fate, Group, Ledger, Making, Message},
-    worker,
+    follower::{Followers, Heard},
+    ledger::{Delayed, Fate, Group, Ledger, Making, Message, Note},
+    neighbour, worker,
 };
 use crate::{
     client::text,
@@ -29,7 +29,7 @@ pub struct Outcome {
     pub lost: Vec<String>,
     /// There more than once.
     pub twice: Vec<String>,
-    /// There although it was acknowledged that they never would be, or two of a group.
+    /// There although it was acknowledged that they never would be, or two of a group; messages to a device out of order.
     pub torn: Vec<String>,
     /// There although nobody asked for them, or still scheduled long after they were due.
     pub orphans: Vec<String>,
@@ -79,6 +79,14 @@ pub(super) async fn settle_open(ledger: &Ledger, users: &[User], base: &str) -> 
         ledger.count();
     }
     drop(messages);
+    let mut notes = ledger.notes.lock().await;
+    for (marker, entry) in notes.iter_mut().filter(|(_, entry)| entry.state == Note::Open) {
+        let to = &neighbour(users, entry.user).client.user_id;
+        users[entry.user].client.at(base).send_to_devices(to, &entry.txn, marker).await?;
+        entry.state = Note::Sent;
+        ledger.count();
+    }
+    drop(notes);
     let mut delayed = ledger.delayed.lock().await;
     for (marker, entry) in delayed.iter_mut().filter(|(_, entry)| entry.state == Delayed::Open) {
         let user = &users[entry.user];
@@ -129,6 +137,27 @@ async fn judge_groups(
     known
 }
 
+/// Judges the messages to devices: all that were acknowledged have come, each once and in the order in which they were sent.
+async fn judge_notes(ledger: &Ledger, heard: &[Heard], outcome: &mut Outcome) {
+    let notes = ledger.notes.lock().await;
+    for (marker, entry) in notes.iter().filter(|(_, entry)| entry.state == Note::Sent) {
+        let times = heard[(entry.user + 1) % heard.len()].notes.iter().filter(|note| *note == marker).count();
+        match times {
+            0 => outcome.lost.push(marker.clone()),
+            1 => {}
+            _ => outcome.twice.push(marker.clone()),
+        }
+    }
+    for heard in heard {
+        outcome.orphans.extend(heard.notes.iter().filter(|note| !notes.contains_key(*note)).cloned());
+        // A marker says its round and its number in that; one user sends to a device, one message after the other.
+        let order =
+            |note: &String| note.split(['r', 'u', 'n']).map(|part| part.parse::<u64>().ok()).collect::<Vec<_>>();
+        let late = heard.notes.windows(2).filter(|pair| order(&pair[1]) < order(&pair[0]));
+        outcome.torn.extend(late.map(|pair| pair[1].clone()));
+    }
+}
+
 /// Compares the ledger with the rooms, the followers and the store itself.
 pub(super) async fn verify(
     ledger: &Ledger,
@@ -176,9 +205,11 @@ pub(super) async fn verify(
         |marker: &String| messages.contains_key(marker) || delayed.contains_key(marker) || known.contains(marker);
     outcome.orphans.extend(events.keys().filter(|marker| !asked(marker)).cloned());
     drop((messages, delayed));
-    for (user, seen) in users.iter().zip(followers.finish(&server.base).await?) {
-        outcome.gaps.extend(by_room[user.room.as_str()].difference(&seen).cloned());
+    let heard = followers.finish(&server.base).await?;
+    for (user, heard) in users.iter().zip(&heard) {
+        outcome.gaps.extend(by_room[user.room.as_str()].difference(&heard.markers).cloned());
     }
+    judge_notes(ledger, &heard, &mut outcome).await;
     for user in users {
         outcome.miscounted.extend(miscounted(user, &server.base).await?);
         let left = user.client.at(&server.base).scheduled().await?;

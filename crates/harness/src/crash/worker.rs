@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     User,
-    ledger::{Delayed, Entry, Fate, Group, Ledger, Making, Message},
+    ledger::{Delayed, Entry, Fate, Group, Ledger, Making, Message, Note},
 };
 use crate::client::{CallError, Client, text};
 
@@ -59,6 +59,8 @@ pub(super) async fn batch(client: &Client, room: &str, marker: &str, timeout: Du
 pub(super) struct Worker {
     client: Client,
     room: String,
+    /// The user whose devices get messages.
+    neighbour: String,
     ledger: Arc<Ledger>,
     only_delayed: bool,
     prefix: String,
@@ -70,18 +72,20 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// A worker for one user in one round.
+    /// A worker for the user of that index in one round.
     pub(super) fn new(
-        user: &User,
+        users: &[User],
         base: &str,
         ledger: &Arc<Ledger>,
         only_delayed: bool,
         round: usize,
         index: usize,
     ) -> Self {
+        let user = &users[index];
         Self {
             client: user.client.at(base),
             room: user.room.clone(),
+            neighbour: super::neighbour(users, index).client.user_id.clone(),
             ledger: Arc::clone(ledger),
             only_delayed,
             prefix: format!("r{round}u{index}"),
@@ -96,7 +100,7 @@ impl Worker {
     pub(super) async fn work(mut self) {
         for count in 0_u32.. {
             let marker = format!("{}n{count}", self.prefix);
-            let dice = self.random.below(14);
+            let dice = self.random.below(16);
             let goes_on = match dice {
                 0..4 if !self.only_delayed => self.send(&marker).await,
                 4 if !self.only_delayed => self.set_state(&marker).await,
@@ -106,6 +110,8 @@ impl Worker {
                 9 => self.act("cancel").await,
                 10 => self.pair(&marker).await,
                 11 => self.batch(&marker).await,
+                12..14 => self.spend().await,
+                _ if !self.only_delayed => self.note(&marker).await,
                 _ => self.spend().await,
             };
             if !goes_on {
@@ -132,6 +138,20 @@ impl Worker {
             self.ledger.count();
         }
         answer.is_ok()
+    }
+
+    /// A message to the neighbour's devices.
+    async fn note(&mut self, marker: &str) -> bool {
+        let entry = Entry { user: self.user, txn: marker.to_owned(), state: Note::Open };
+        self.ledger.notes.lock().await.insert(marker.to_owned(), entry);
+        if self.client.send_to_devices(&self.neighbour, marker, marker).await.is_err() {
+            return false;
+        }
+        if let Some(entry) = self.ledger.notes.lock().await.get_mut(marker) {
+            entry.state = Note::Sent;
+        }
+        self.ledger.count();
+        true
     }
 
     async fn acknowledge(&self, marker: &str, event_id: String) {
