@@ -4,11 +4,16 @@ use std::time::Duration;
 
 use ::rooms::{
     filter::Filter,
-    sync::{StateAfter, SyncRequest, SyncResponse},
+    sync::{ReadTooSlowly, StateAfter, SyncPieces, SyncRequest},
     tokens::SyncToken,
 };
-use axum::{Json, extract::State};
-use http::Method;
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{Method, header};
 use serde::Deserialize;
 use users::Requester;
 
@@ -57,7 +62,7 @@ async fn sync(
     State(api): State<Api>,
     Authenticated(who): Authenticated,
     Query(parameters): Query<Parameters>,
-) -> ApiResult<Json<SyncResponse>> {
+) -> ApiResult<Response> {
     let state_after = match (parameters.use_state_after, parameters.use_state_after_unstable) {
         (true, _) => StateAfter::Stable,
         (false, true) => StateAfter::Unstable,
@@ -70,10 +75,23 @@ async fn sync(
         timeout: Duration::from_millis(parameters.timeout.min(api.options.sync_timeout_max_ms)),
         state_after,
     };
-    let response = api.reads.sync(&reader(&who), request).await.map_err(ApiError::internal)?;
+    let reader = reader(&who);
+    if let Some(pieces) = api.reads.sync_in_pieces(&reader, &request).await.map_err(ApiError::internal)? {
+        return Ok(in_pieces(pieces));
+    }
+    let response = api.reads.sync(&reader, request).await.map_err(ApiError::internal)?;
     if parameters.timeout > 0 {
         // Somebody who was logged out, locked or deactivated while this waited is told that, and no news.
         api.users.check_still_in(&who).await?;
     }
-    Ok(Json(response))
+    Ok(Json(response).into_response())
+}
+
+/// A response that is made while it is sent.
+fn in_pieces(pieces: SyncPieces) -> Response {
+    let stream = futures_util::stream::try_unfold(pieces, async |mut pieces| {
+        let piece = pieces.next().await?;
+        Ok::<_, ReadTooSlowly>(piece.map(|piece| (piece, pieces)))
+    });
+    ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(stream)).into_response()
 }

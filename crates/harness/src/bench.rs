@@ -1,10 +1,14 @@
 //! Benchmarks: figures with their units, goals and the server's peak memory. Every figure is measured on a server of its own.
 
+mod deep;
 mod delayed;
 mod engine;
 mod fairness;
+mod fill;
 mod find;
 mod fork;
+mod initial;
+mod large;
 mod rooms;
 mod send;
 mod site;
@@ -12,6 +16,7 @@ mod start;
 mod sync;
 mod table;
 mod tree;
+mod wake;
 mod wire;
 
 use std::path::Path;
@@ -25,6 +30,8 @@ pub use table::{Figure, Goal, Table};
 pub enum Suite {
     /// Sending, syncing, starting, and the chief figures of delayed events.
     Spine,
+    /// What clients ask for all day: news for many at once, initial syncs, history, members, spaces, search.
+    Client,
     /// Every figure of delayed events (B10).
     Delayed,
 }
@@ -49,8 +56,13 @@ pub async fn run(suite: Suite, only: Option<&str>) -> anyhow::Result<()> {
     part!(Spine, "B5", sync::incremental);
     part!(Spine, "tree", tree::figures);
     part!(Spine, "fork", fork::figures);
-    part!(Spine, "find", find::figures);
     part!(Spine, "start", start::with_events);
+    part!(Client, "B3", wake::many);
+    part!(Client, "B4", initial::syncs);
+    part!(Client, "B9 messages", deep::messages);
+    part!(Client, "B9 members", large::members);
+    part!(Client, "large", large::send);
+    part!(Client, "find", find::figures);
     part!(Spine | Delayed, "delayed", delayed::over_a_second);
     part!(Spine | Delayed, "delayed engine", engine::throughput);
     part!(Spine | Delayed, "delayed pending", engine::pending);

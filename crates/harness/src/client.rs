@@ -50,14 +50,19 @@ pub fn encoded(part: &str) -> String {
 impl Client {
     /// Registers a user, open registration, and becomes that user.
     pub async fn register(base: &str, name: &str) -> Result<Self, CallError> {
-        let http = reqwest::Client::builder().tcp_nodelay(true).timeout(Duration::from_mins(1)).build()?;
-        let mut client = Self { http, base: base.to_owned(), token: String::new(), user_id: String::new() };
+        let mut client = Self::of_session(base, "", "")?;
         let body =
             json!({ "username": name, "password": "correct horse battery", "auth": { "type": "m.login.dummy" } });
         let answer = client.call(Method::POST, "/_matrix/client/v3/register", Some(body)).await?;
         text(&answer["access_token"]).clone_into(&mut client.token);
         text(&answer["user_id"]).clone_into(&mut client.user_id);
         Ok(client)
+    }
+
+    /// A user who has a session already.
+    pub fn of_session(base: &str, user_id: &str, token: &str) -> Result<Self, CallError> {
+        let http = reqwest::Client::builder().tcp_nodelay(true).timeout(Duration::from_mins(1)).build()?;
+        Ok(Self { http, base: base.to_owned(), token: token.to_owned(), user_id: user_id.to_owned() })
     }
 
     /// The access token.
@@ -67,8 +72,7 @@ impl Client {
 
     /// The same user on a connection pool of its own.
     pub fn apart(&self) -> Result<Self, CallError> {
-        let http = reqwest::Client::builder().tcp_nodelay(true).timeout(Duration::from_mins(1)).build()?;
-        Ok(Self { http, ..self.clone() })
+        Self::of_session(&self.base, &self.user_id, &self.token)
     }
 
     /// The same user at another address: the server was started again.

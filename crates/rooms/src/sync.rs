@@ -8,6 +8,7 @@ mod changes;
 mod ephemeral;
 mod invited;
 mod memory;
+mod pieces;
 mod response;
 mod room;
 mod state_part;
@@ -32,6 +33,7 @@ use changes::UserChanges;
 use room::{Asked, Member};
 
 pub(crate) use memory::SyncMemory;
+pub use pieces::{ReadTooSlowly, SyncPieces};
 pub use response::{
     DeviceLists, Events, InvitedRoom, JoinedRoom, KnockedRoom, LeftRoom, Notifications, RoomSummary, StatePart,
     Stripped, SyncResponse, SyncRooms, SyncTimeline,
@@ -76,15 +78,7 @@ impl Reads {
         let mut waiter = self.0.users.wakeups().waiter(reader.user_nid);
         let mut deadline = self.0.clock.sleep(request.timeout.min(MAX_TIMEOUT));
         let mut view = self.0.storage.view();
-        let now = self.token_of(&view);
-        request.since = request.since.filter(|since| {
-            since.epoch == now.epoch && since.position <= now.position && since.to_device <= since.position
-        });
-        let acknowledged = request.since.map_or(StreamPosition::ZERO, |since| since.position);
-        if request.since.is_none() {
-            self.0.sync.start_over(reader, now.position);
-        }
-        self.acknowledge_messages(reader, request.since).await?;
+        let acknowledged = self.begin(&view, reader, &mut request).await?;
         let wait = request.since.is_some() && !request.full_state && !request.timeout.is_zero();
         loop {
             let response = self.respond(&view, reader, &request, acknowledged).await?;
@@ -102,6 +96,29 @@ impl Reads {
         }
     }
 
+    /// The token, if it is of this database.
+    fn valid(&self, view: &View, since: Option<SyncToken>) -> Option<SyncToken> {
+        let now = self.token_of(view);
+        since.filter(|since| {
+            since.epoch == now.epoch && since.position <= now.position && since.to_device <= since.position
+        })
+    }
+
+    /// Drops a token that is not of this database. Answers up to where the client has certainly got what was sent.
+    async fn begin(
+        &self,
+        view: &View,
+        reader: &Reader,
+        request: &mut SyncRequest,
+    ) -> Result<StreamPosition, ReadError> {
+        request.since = self.valid(view, request.since);
+        if request.since.is_none() {
+            self.0.sync.start_over(reader, view.position());
+        }
+        self.acknowledge_messages(reader, request.since).await?;
+        Ok(request.since.map_or(StreamPosition::ZERO, |since| since.position))
+    }
+
     async fn respond(
         &self,
         view: &View,
@@ -110,12 +127,18 @@ impl Reads {
         acknowledged: StreamPosition,
     ) -> Result<SyncResponse, ReadError> {
         let changes = self.changes(view, reader, request).await?;
-        let mut response = SyncResponse::new(self.token_of(view));
         let asked = Asked { reader, request, acknowledged, changes: &changes };
-        response.account_data = self.account_data(view, &changes.data, &asked).await?;
-        self.add_messages(view, &asked, &mut response).await?;
+        let mut response = self.frame(view, &asked).await?;
         self.add_members(view, &changes, &asked, &mut response.rooms).await;
-        self.add_invited(view, &changes, &asked, &mut response.rooms).await;
+        Ok(response)
+    }
+
+    /// A response without the rooms that the user is in or has left.
+    async fn frame(&self, view: &View, asked: &Asked<'_>) -> Result<SyncResponse, ReadError> {
+        let mut response = SyncResponse::new(self.token_of(view));
+        response.account_data = self.account_data(view, &asked.changes.data, asked).await?;
+        self.add_messages(view, asked, &mut response).await?;
+        self.add_invited(view, asked.changes, asked, &mut response.rooms).await;
         Ok(response)
     }
 

@@ -37,9 +37,7 @@ pub(super) async fn figures(folder: &Path) -> anyhow::Result<Vec<Figure>> {
 
 /// The same server with nothing in its memory.
 async fn reopen(site: Site, folder: &Path) -> anyhow::Result<Site> {
-    site.rooms.close().await;
-    site.storage.close().await?;
-    drop(site);
+    site.close().await?;
     Site::open(folder).await
 }
 

@@ -4,9 +4,11 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use ::rooms::Rooms;
 use primitives::{Random, ServerKey, SharedClock, SystemClock};
-use ruma::{OwnedUserId, server_name};
-use storage::Storage;
+use ruma::{OwnedUserId, ServerName, UserId, server_name};
+use storage::{Durability, Storage};
 use users::{Authority, NewAccount, Users};
+
+use crate::process::Launch;
 
 /// The parts, and the user.
 pub(super) struct Site {
@@ -20,9 +22,20 @@ pub(super) struct Site {
 impl Site {
     /// A server in a folder; the user is made if the folder is new.
     pub(super) async fn open(folder: &Path) -> anyhow::Result<Self> {
-        let (clock, random) = (SystemClock::shared(), Random::os());
         let name = server_name!("hs.test");
-        let options = storage::Options::directory(folder.join("store"), name.as_str());
+        Self::on(storage::Options::directory(folder.join("store"), name.as_str()), name).await
+    }
+
+    /// The store of a server that does not run, to fill it by the same code as the server would, without HTTP and without syncing each commit:
+    /// all is on disk once it is [closed](Self::close).
+    pub(super) async fn of(launch: &Launch) -> anyhow::Result<Self> {
+        let name = server_name!("harness.test");
+        let options = storage::Options::directory(launch.data().join("store"), name.as_str());
+        Self::on(storage::Options { durability: Durability::Os, ..options }, name).await
+    }
+
+    async fn on(options: storage::Options, name: &ServerName) -> anyhow::Result<Self> {
+        let (clock, random) = (SystemClock::shared(), Random::os());
         let storage = Storage::open(options, &clock, &random)?;
         let mut options = users::Options::new(name.to_owned());
         options.limits.enforce = false;
@@ -34,7 +47,7 @@ impl Site {
             display_name: None,
             session: None,
         };
-        let alice = ruma::user_id!("@alice:hs.test").to_owned();
+        let alice = UserId::parse(format!("@alice:{name}"))?;
         if users.nid(&alice).await?.is_none() {
             users.register(account).await?;
         }
@@ -42,6 +55,12 @@ impl Site {
         let options = ::rooms::Options::new(name.to_owned());
         let rooms = Rooms::open(storage.clone(), users.clone(), clock.clone(), random, key, options);
         Ok(Self { clock, storage, users, rooms, alice })
+    }
+
+    /// Lets everything be written, and ends.
+    pub(super) async fn close(self) -> anyhow::Result<()> {
+        self.rooms.close().await;
+        Ok(self.storage.close().await?)
     }
 }
 

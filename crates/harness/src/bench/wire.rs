@@ -28,6 +28,33 @@ impl Wire {
 
     /// One request; the body of a success.
     pub(super) async fn call(&mut self, method: &str, path: &str, body: &str) -> anyhow::Result<&[u8]> {
+        let (head, text) = self.ask(method, path, body).await?;
+        let length = text.lines().find_map(|line| line.strip_prefix("content-length:")).context("a length")?;
+        let end = head + length.trim().parse::<usize>()?;
+        while self.buffer.len() < end {
+            anyhow::ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the connection was closed");
+        }
+        Ok(&self.buffer[head..end])
+    }
+
+    /// One request whose answer comes in pieces and is not kept; its bytes on the wire, without the head.
+    pub(super) async fn drain(&mut self, path: &str) -> anyhow::Result<u64> {
+        const END: &[u8] = b"\r\n0\r\n\r\n";
+        let (head, text) = self.ask("GET", path, "").await?;
+        anyhow::ensure!(text.contains("transfer-encoding: chunked"), "the answer does not come in pieces: {text}");
+        self.buffer.drain(..head);
+        let mut bytes = 0;
+        while !self.buffer.ends_with(END) {
+            // The end may come in two parts.
+            let read = self.buffer.len().saturating_sub(END.len());
+            bytes += self.buffer.drain(..read).count() as u64;
+            anyhow::ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the connection was closed");
+        }
+        Ok(bytes + self.buffer.len() as u64)
+    }
+
+    /// Sends a request and reads the head of its answer, which is a success: where it ends, and what it says in small letters.
+    async fn ask(&mut self, method: &str, path: &str, body: &str) -> anyhow::Result<(usize, String)> {
         let (token, length) = (&self.token, body.len());
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: harness.test\r\nauthorization: Bearer {token}\r\ncontent-length: {length}\r\n\r\n{body}"
@@ -37,12 +64,7 @@ impl Wire {
         let head = self.read_head().await?;
         let text = std::str::from_utf8(&self.buffer[..head])?.to_ascii_lowercase();
         anyhow::ensure!(text.starts_with("http/1.1 200"), "refused: {}", String::from_utf8_lossy(&self.buffer));
-        let length = text.lines().find_map(|line| line.strip_prefix("content-length:")).context("a length")?;
-        let end = head + length.trim().parse::<usize>()?;
-        while self.buffer.len() < end {
-            anyhow::ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the connection was closed");
-        }
-        Ok(&self.buffer[head..end])
+        Ok((head, text))
     }
 
     /// Reads until the head of the response is there; where it ends.

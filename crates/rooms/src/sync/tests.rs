@@ -10,10 +10,19 @@ use serde_json::Value;
 use super::*;
 use crate::testing::stored::{World, reader};
 
-/// Asks once, without waiting.
+/// Asks once, without waiting. What comes in pieces is the same as a whole.
 async fn synced(world: &World, user: &str, request: SyncRequest) -> (SyncToken, Value) {
+    let pieces = world.reads.sync_in_pieces(&reader(user), &request).await.expect("an answer");
     let response = world.reads.sync(&reader(user), request).await.expect("a response");
-    (response.next_batch, serde_json::to_value(response).expect("JSON"))
+    let (token, whole) = (response.next_batch, serde_json::to_value(response).expect("JSON"));
+    if let Some(mut pieces) = pieces {
+        let mut text = Vec::new();
+        while let Some(piece) = pieces.next().await.expect("read at once") {
+            text.extend(piece);
+        }
+        assert_eq!(serde_json::from_slice::<Value>(&text).expect("JSON"), whole);
+    }
+    (token, whole)
 }
 
 fn since(token: SyncToken) -> SyncRequest {
