@@ -84,7 +84,7 @@ pub(super) async fn rooms(site: &Site, count: usize, people: &Arc<[Person]>) -> 
     // Neighbours join different rooms, which do not wait for one another.
     let join = move |number: usize| {
         let (room, person) = (joined[number % joined.len()].clone(), members[number / joined.len()].user_id.clone());
-        async move { Ok(drop(room.join(&person, Details::default()).await?)) }
+        async move { Ok(room.join(&person, Details::default()).await.map(drop)?) }
     };
     for_all(count * people.len(), join).await?;
     Ok(rooms)
@@ -97,12 +97,10 @@ pub(super) async fn messages(site: &Site, rooms: &Arc<[Room]>, count: usize) -> 
         let (room, sender) = (rooms[number % rooms.len()].clone(), sender.clone());
         async move {
             let body = format!("message {number} of ordinary length, as people write them all day");
-            let content = CanonicalJsonObject::from([
-                ("body".to_owned(), body.into()),
-                ("msgtype".to_owned(), "m.text".into()),
-            ]);
+            let content =
+                CanonicalJsonObject::from([("body".to_owned(), body.into()), ("msgtype".to_owned(), "m.text".into())]);
             let message = Outgoing { rate_limited: false, ..Outgoing::message(sender, "m.room.message", content) };
-            Ok(drop(room.send(message).await?))
+            Ok(room.send(message).await.map(drop)?)
         }
     };
     for_all(count, send).await.map(drop)

@@ -67,7 +67,8 @@ async fn at_once(launch: &Launch, people: &[Person], how: &str, filter: &str) ->
     Ok([
         Figure::new(format!("{what}: JSON in all"), total, "MB", Goal::None).peak(peak),
         Figure::new(format!("{what}: until the last has all"), span, "s", Goal::None).peak(peak),
-        Figure::new(format!("{what}: JSON per second of one core"), total / cpu, "MB/s", Goal::AtLeast(150.0)).peak(peak),
+        Figure::new(format!("{what}: JSON per second of one core"), total / cpu, "MB/s", Goal::AtLeast(150.0))
+            .peak(peak),
         Figure::new(format!("{what}: memory above idle"), above, "MB", Goal::AtMost(200.0)).peak(peak),
     ])
 }

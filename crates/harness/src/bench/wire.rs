@@ -47,7 +47,8 @@ impl Wire {
         while !self.buffer.ends_with(END) {
             // The end may come in two parts.
             let read = self.buffer.len().saturating_sub(END.len());
-            bytes += self.buffer.drain(..read).count() as u64;
+            self.buffer.drain(..read);
+            bytes += read as u64;
             anyhow::ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the connection was closed");
         }
         Ok(bytes + self.buffer.len() as u64)
