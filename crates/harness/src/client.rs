@@ -128,6 +128,19 @@ impl Client {
         self.call(Method::PUT, &path, Some(body)).await.map(drop)
     }
 
+    /// Sets account data of the user, in a room or everywhere.
+    pub async fn set_account_data(&self, room: Option<&str>, data_type: &str, content: Value) -> Result<(), CallError> {
+        let room = room.map(|room| format!("/rooms/{}", encoded(room))).unwrap_or_default();
+        let path = format!("/_matrix/client/v3/user/{}{room}/account_data/{data_type}", encoded(&self.user_id));
+        self.call(Method::PUT, &path, Some(content)).await.map(drop)
+    }
+
+    /// Moves a receipt of no thread to an event.
+    pub async fn receipt(&self, room: &str, receipt_type: &str, event_id: &str) -> Result<(), CallError> {
+        let path = format!("/_matrix/client/v3/rooms/{}/receipt/{receipt_type}/{}", encoded(room), encoded(event_id));
+        self.call(Method::POST, &path, Some(json!({}))).await.map(drop)
+    }
+
     /// Schedules a text message; the delay id.
     pub async fn schedule(&self, room: &str, txn: &str, body: &str, delay: Duration) -> Result<String, CallError> {
         let path = format!(

@@ -1,8 +1,10 @@
 //! The crash run: clients record every acknowledged request while the server is killed at random moments and started again; then nothing
-//! acknowledged may be missing, nothing may be there twice, and every due delayed event was sent exactly once.
+//! acknowledged may be missing, nothing may be there twice, and every due delayed event was sent exactly once. After every start account data and
+//! receipts are as they were acknowledged; at the end unread counts are what the timelines and receipts say.
 
 mod counts;
 mod follower;
+mod kept;
 mod ledger;
 mod verify;
 mod worker;
@@ -46,6 +48,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> anyhow::Result<Outcome> {
     let ledger = Arc::new(Ledger::default());
     let users = settle(&server, plan).await?;
     let mut followers = follower::Followers::new(&users);
+    let mut lost = Vec::new();
     for round in 1..=plan.kills {
         let alive = CancellationToken::new();
         let tracker = TaskTracker::new();
@@ -63,6 +66,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> anyhow::Result<Outcome> {
             recorder.cut(&launch.data())?;
         }
         server = launch.start().await?;
+        lost.extend(kept::lost(&ledger, &users, &server.base).await?.into_iter().map(|what| format!("{what}@{round}")));
         verify::settle_open(&ledger, &users, &server.base).await?;
         if round % 10 == 0 {
             println!("{round} of {} ends, {} requests acknowledged", plan.kills, ledger.acknowledged());
@@ -70,7 +74,8 @@ pub async fn run(plan: &Plan, folder: &Path) -> anyhow::Result<Outcome> {
     }
     // Every delay is below two seconds; this is the time for the last of them.
     tokio::time::sleep(Duration::from_secs(4)).await;
-    let outcome = verify::verify(&ledger, &users, &mut followers, &server).await?;
+    let mut outcome = verify::verify(&ledger, &users, &mut followers, &server).await?;
+    outcome.lost.extend(lost);
     anyhow::ensure!(server.stop().await?.success(), "the server did not end with success");
     Ok(outcome)
 }

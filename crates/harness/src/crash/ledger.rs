@@ -8,6 +8,7 @@ use std::{
 use serde_json::Value;
 use tokio::sync::Mutex;
 
+use super::kept::{OfUser, Register};
 use crate::client::text;
 
 /// What is known of a message's request.
@@ -115,6 +116,12 @@ pub struct Ledger {
     pub delayed: Mutex<BTreeMap<String, Entry<Delayed>>>,
     /// Groups of futures by the marker that those of their events begin with.
     pub groups: Mutex<BTreeMap<String, Group>>,
+    /// Account data by the index of the user, whether it is of the user's room, and its type.
+    pub data: Mutex<BTreeMap<(usize, bool, String), Register>>,
+    /// How far each user has read their room.
+    pub read: Mutex<BTreeMap<usize, OfUser>>,
+    /// Messages that were acknowledged, by room.
+    pub sent: Mutex<BTreeMap<String, Vec<String>>>,
     acknowledged: AtomicU64,
 }
 

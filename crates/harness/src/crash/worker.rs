@@ -100,7 +100,7 @@ impl Worker {
     pub(super) async fn work(mut self) {
         for count in 0_u32.. {
             let marker = format!("{}n{count}", self.prefix);
-            let dice = self.random.below(16);
+            let dice = self.random.below(if self.only_delayed { 14 } else { 20 });
             let goes_on = match dice {
                 0..4 if !self.only_delayed => self.send(&marker).await,
                 4 if !self.only_delayed => self.set_state(&marker).await,
@@ -110,9 +110,10 @@ impl Worker {
                 9 => self.act("cancel").await,
                 10 => self.pair(&marker).await,
                 11 => self.batch(&marker).await,
-                12..14 => self.spend().await,
-                _ if !self.only_delayed => self.note(&marker).await,
-                _ => self.spend().await,
+                12 | 13 => self.spend().await,
+                14 | 15 => self.note(&marker).await,
+                16 | 17 => self.set_data(&marker).await,
+                _ => self.read().await,
             };
             if !goes_on {
                 return;
@@ -154,7 +155,44 @@ impl Worker {
         true
     }
 
+    async fn set_data(&mut self, marker: &str) -> bool {
+        let of_room = self.random.below(2) == 0;
+        let data_type = format!("test.harness.data{}", self.random.below(5));
+        let key = (self.user, of_room, data_type.clone());
+        self.ledger.data.lock().await.entry(key.clone()).or_default().ask(marker);
+        let room = of_room.then_some(&*self.room);
+        if self.client.set_account_data(room, &data_type, json!({ "marker": marker })).await.is_err() {
+            return false;
+        }
+        self.ledger.data.lock().await.entry(key).or_default().acknowledge();
+        self.ledger.count();
+        true
+    }
+
+    /// Moves a receipt to one of the newest messages of the room.
+    async fn read(&mut self) -> bool {
+        let sent = self.ledger.sent.lock().await.get(&self.room).map_or(0, Vec::len);
+        if sent == 0 {
+            return true;
+        }
+        let back = usize::try_from(self.random.below(10.min(sent as u64))).expect("below ten");
+        let event_id = self.ledger.sent.lock().await[&self.room][sent - 1 - back].clone();
+        let receipt_type = if self.random.below(2) == 0 { "m.read" } else { "m.read.private" };
+        let mut read = self.ledger.read.lock().await;
+        read.entry(self.user).or_default().entry(receipt_type).or_default().open.push(event_id.clone());
+        drop(read);
+        if self.client.receipt(&self.room, receipt_type, &event_id).await.is_err() {
+            return false;
+        }
+        let mut read = self.ledger.read.lock().await;
+        read.entry(self.user).or_default().entry(receipt_type).or_default().acknowledged.push(event_id);
+        drop(read);
+        self.ledger.count();
+        true
+    }
+
     async fn acknowledge(&self, marker: &str, event_id: String) {
+        self.ledger.sent.lock().await.entry(self.room.clone()).or_default().push(event_id.clone());
         if let Some(entry) = self.ledger.messages.lock().await.get_mut(marker) {
             entry.state = Message::Sent(event_id);
         }
