@@ -10,6 +10,7 @@ mod fork;
 mod initial;
 mod large;
 mod rooms;
+mod search;
 mod send;
 mod site;
 mod start;
@@ -63,6 +64,7 @@ pub async fn run(suite: Suite, only: Option<&str>) -> anyhow::Result<()> {
     part!(Client, "B9 members", large::members);
     part!(Client, "large", large::send);
     part!(Client, "find", find::figures);
+    part!(Client, "search", search::figures);
     part!(Spine | Delayed, "delayed", delayed::over_a_second);
     part!(Spine | Delayed, "delayed engine", engine::throughput);
     part!(Spine | Delayed, "delayed pending", engine::pending);

@@ -52,6 +52,15 @@ impl Launch {
         Ok(server)
     }
 
+    /// Makes the search index anew from the rooms. No server may run.
+    pub fn rebuild_search(&self) -> anyhow::Result<()> {
+        let config = self.folder.join("sundial.toml");
+        fs::write(&config, self.config(0))?;
+        let status = Command::new(binary()?).args(["search", "rebuild", "--config"]).arg(&config).status()?;
+        anyhow::ensure!(status.success(), "the search index could not be made");
+        Ok(())
+    }
+
     fn config(&self, port: u16) -> String {
         format!(
             r#"server_name = "harness.test"

@@ -37,7 +37,7 @@ pub(super) async fn messages(folder: &Path) -> anyhow::Result<Vec<Figure>> {
     let people = fill::people(&site, 1).await?;
     let rooms = fill::rooms(&site, 1, &people).await?;
     let below: usize = SIZES.iter().map(|(size, _)| size * PAGES).sum();
-    fill::messages(&site, &rooms, DEPTH + STRIDE + below).await?;
+    fill::messages(&site, &rooms, DEPTH + STRIDE + below, fill::ordinary).await?;
     let room = encoded(rooms[0].id().as_str());
     drop(rooms);
     site.close().await?;

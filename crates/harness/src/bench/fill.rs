@@ -90,15 +90,26 @@ pub(super) async fn rooms(site: &Site, count: usize, people: &Arc<[Person]>) -> 
     Ok(rooms)
 }
 
-/// Messages of one sender, spread over rooms.
-pub(super) async fn messages(site: &Site, rooms: &Arc<[Room]>, count: usize) -> anyhow::Result<()> {
+/// What most messages are like.
+pub(super) fn ordinary(number: usize) -> String {
+    format!("message {number} of ordinary length, as people write them all day")
+}
+
+/// Messages of one sender, spread over rooms; `body` says what the one of a number says.
+pub(super) async fn messages(
+    site: &Site,
+    rooms: &Arc<[Room]>,
+    count: usize,
+    body: fn(usize) -> String,
+) -> anyhow::Result<()> {
     let (rooms, sender) = (Arc::clone(rooms), site.alice.clone());
     let send = move |number: usize| {
         let (room, sender) = (rooms[number % rooms.len()].clone(), sender.clone());
         async move {
-            let body = format!("message {number} of ordinary length, as people write them all day");
-            let content =
-                CanonicalJsonObject::from([("body".to_owned(), body.into()), ("msgtype".to_owned(), "m.text".into())]);
+            let content = CanonicalJsonObject::from([
+                ("body".to_owned(), body(number).into()),
+                ("msgtype".to_owned(), "m.text".into()),
+            ]);
             let message = Outgoing { rate_limited: false, ..Outgoing::message(sender, "m.room.message", content) };
             Ok(room.send(message).await.map(drop)?)
         }

@@ -26,7 +26,7 @@ pub(super) async fn syncs(folder: &Path) -> anyhow::Result<Vec<Figure>> {
     let site = Site::of(&launch).await?;
     let people = fill::people(&site, MEMBERS.max(AT_ONCE)).await?;
     let rooms = fill::rooms(&site, ROOMS, &people).await?;
-    fill::messages(&site, &rooms, ROOMS * MESSAGES).await?;
+    fill::messages(&site, &rooms, ROOMS * MESSAGES, fill::ordinary).await?;
     drop(rooms);
     site.close().await?;
     let mut figures = Vec::new();

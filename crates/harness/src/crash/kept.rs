@@ -1,6 +1,6 @@
 //! What is kept beside events, account data and receipts: what was acknowledged is there after every start.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -88,9 +88,6 @@ fn is_kept(read: &ReadUpTo, there: Option<&str>, history: &[Value]) -> bool {
     let newest = read.acknowledged.iter().filter_map(|id| place(id)).min();
     asked && place(there).is_some_and(|there| newest.is_none_or(|newest| there <= newest))
 }
-
-/// Receipts of one user, by type.
-pub type OfUser = BTreeMap<&'static str, ReadUpTo>;
 
 #[cfg(test)]
 mod tests {

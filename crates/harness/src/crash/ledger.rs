@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::kept::{OfUser, Register};
+use super::kept::{ReadUpTo, Register};
 use crate::client::text;
 
 /// What is known of a message's request.
@@ -118,8 +118,8 @@ pub struct Ledger {
     pub groups: Mutex<BTreeMap<String, Group>>,
     /// Account data by the index of the user, whether it is of the user's room, and its type.
     pub data: Mutex<BTreeMap<(usize, bool, String), Register>>,
-    /// How far each user has read their room.
-    pub read: Mutex<BTreeMap<usize, OfUser>>,
+    /// How far each user has read their room, by the type of the receipt.
+    pub read: Mutex<BTreeMap<usize, BTreeMap<&'static str, ReadUpTo>>>,
     /// Messages that were acknowledged, by room.
     pub sent: Mutex<BTreeMap<String, Vec<String>>>,
     acknowledged: AtomicU64,
