@@ -1,5 +1,5 @@
-//! Every method and path that a whole homeserver answers, whether it is built yet or not. The `federation` crate's are here too, because the two
-//! share a listener and one router decides between 404 and 405.
+//! Every method and path that a whole homeserver answers, whether it is built yet or not, except what the `federation` crate serves: that has a
+//! table of its own, and is asked first.
 
 /// Method and path of every endpoint.
 pub(crate) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -189,7 +189,6 @@ const OTHERS: &[(&str, &str)] = &[
     ("GET", "/_matrix/federation/v1/user/devices/{userId}"),
     ("POST", "/_matrix/federation/v1/user/keys/claim"),
     ("POST", "/_matrix/federation/v1/user/keys/query"),
-    ("GET", "/.well-known/matrix/server"),
     ("GET", "/_matrix/federation/v1/backfill/{roomId}"),
     ("GET", "/_matrix/federation/v1/event/{eventId}"),
     ("GET", "/_matrix/federation/v1/event_auth/{roomId}/{eventId}"),
@@ -203,7 +202,6 @@ const OTHERS: &[(&str, &str)] = &[
     ("GET", "/_matrix/federation/v1/publicRooms"),
     ("POST", "/_matrix/federation/v1/publicRooms"),
     ("GET", "/_matrix/federation/v1/query/directory"),
-    ("GET", "/_matrix/federation/v1/query/profile"),
     ("GET", "/_matrix/federation/v1/query/{queryType}"),
     ("PUT", "/_matrix/federation/v1/send/{txnId}"),
     ("PUT", "/_matrix/federation/v1/send_join/{roomId}/{eventId}"),
@@ -212,13 +210,9 @@ const OTHERS: &[(&str, &str)] = &[
     ("GET", "/_matrix/federation/v1/state/{roomId}"),
     ("GET", "/_matrix/federation/v1/state_ids/{roomId}"),
     ("GET", "/_matrix/federation/v1/timestamp_to_event/{roomId}"),
-    ("GET", "/_matrix/federation/v1/version"),
     ("PUT", "/_matrix/federation/v2/invite/{roomId}/{eventId}"),
     ("PUT", "/_matrix/federation/v2/send_join/{roomId}/{eventId}"),
     ("PUT", "/_matrix/federation/v2/send_leave/{roomId}/{eventId}"),
-    ("POST", "/_matrix/key/v2/query"),
-    ("GET", "/_matrix/key/v2/query/{serverName}"),
-    ("GET", "/_matrix/key/v2/server"),
     ("POST", "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/delegate_delayed_leave"),
     ("POST", "/_matrix/client/v1/rtc/livekit/delegate_delayed_leave"),
     ("GET", "/.well-known/matrix/policy_server"),

@@ -8,6 +8,7 @@ use ::rooms::{
     read::ReadRoomError,
     tokens::BadToken,
 };
+use federation_client::{RemoteError, Unreachable};
 use http::StatusCode;
 use search::SearchError;
 use serde_json::{Map, Value, json};
@@ -31,6 +32,27 @@ const SOON: Duration = Duration::from_secs(1);
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         Self::internal(error)
+    }
+}
+
+/// What another server said is never passed on raw: its 401 would log out the client. That something isn't there, or is forbidden, is worth telling.
+impl From<RemoteError> for ApiError {
+    fn from(error: RemoteError) -> Self {
+        match error {
+            RemoteError::Refused { status: StatusCode::NOT_FOUND, .. } => Self::not_found("Not found on its server"),
+            RemoteError::Refused { status: StatusCode::FORBIDDEN, .. } => Self::forbidden("Its server forbids it"),
+            RemoteError::Unreachable(Unreachable::TimedOut) => {
+                Self::new(StatusCode::GATEWAY_TIMEOUT, "M_UNKNOWN", "The other server did not answer in time")
+            }
+            RemoteError::Ourselves
+            | RemoteError::LeftAlone(_)
+            | RemoteError::Unreachable(_)
+            | RemoteError::Refused { .. }
+            | RemoteError::Malformed(_) => {
+                tracing::debug!(%error, "another server did not do what it was asked");
+                Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", "The other server can't be asked now")
+            }
+        }
     }
 }
 

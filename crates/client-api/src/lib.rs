@@ -100,6 +100,8 @@ pub struct Api {
     pub delayed: ::delayed_events::DelayedEvents,
     /// Durable work in the background.
     pub jobs: ::jobs::Jobs,
+    /// Asks other servers; `None`: federation is switched off.
+    pub remotes: Option<federation_client::FederationClient>,
     /// Configuration.
     pub options: Arc<Options>,
 }
@@ -132,8 +134,6 @@ fn routes() -> routes::Routes {
 }
 
 /// Everything under `/_matrix/client`, `/_matrix/static`, `/_synapse` and `/.well-known`, and `openid/userinfo` of the federation API, with CORS; any other path is 404 `M_UNRECOGNIZED`, a wrong method 405.
-///
-/// `other` is what else the listener serves (the federation API), asked only for paths that are not in the client API's table.
 pub fn router(api: Api) -> Router {
     let methods =
         [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::HEAD, Method::OPTIONS];

@@ -45,11 +45,22 @@ async fn check_policy(api: &Api, who: Option<&Requester>, user: &UserId) -> ApiR
     Err(ApiError::forbidden("Profiles are shown to users who share a room"))
 }
 
-async fn profile(api: &Api, who: Option<Authenticated>, user: &str) -> ApiResult<Profile> {
+/// A profile. Of another server's user that server is asked, and if one field is wanted, for that one only.
+async fn profile(api: &Api, who: Option<Authenticated>, user: &str, field: Option<&str>) -> ApiResult<Profile> {
     let user = user_id(user)?;
     check_policy(api, who.as_ref().map(|Authenticated(who)| who), &user).await?;
+    if !api.users.is_local(&user) {
+        let remotes = api.remotes.as_ref().ok_or_else(|| ApiError::not_found("Other servers are not asked"))?;
+        return Ok(Profile(shown(remotes.profile(&user, field).await?)));
+    }
     let profile = api.users.profiles().get(&user).await?;
     profile.ok_or_else(|| ApiError::not_found("No such user"))
+}
+
+/// What clients are shown of a profile that another server sent: names and avatars only if they are text.
+fn shown(mut profile: CanonicalJsonObject) -> CanonicalJsonObject {
+    profile.retain(|field, value| !matches!(field.as_str(), "displayname" | "avatar_url") || value.as_str().is_some());
+    profile
 }
 
 async fn all(
@@ -57,7 +68,7 @@ async fn all(
     who: Option<Authenticated>,
     Args(user): Args<String>,
 ) -> ApiResult<Json<CanonicalJsonObject>> {
-    Ok(Json(profile(&api, who, &user).await?.0))
+    Ok(Json(profile(&api, who, &user, None).await?.0))
 }
 
 async fn one(
@@ -66,7 +77,7 @@ async fn one(
     Args((user, field)): Args<(String, String)>,
 ) -> ApiResult<Json<Value>> {
     users::profiles::check_field_name(&field)?;
-    let profile = profile(&api, who, &user).await?;
+    let profile = profile(&api, who, &user, Some(&field)).await?;
     match profile.field(&field) {
         Some(value) => Ok(Json(json!({ field: value }))),
         None => Err(ApiError::not_found("The profile has no such field")),

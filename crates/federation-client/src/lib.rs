@@ -1,3 +1,19 @@
 //! Requests to other servers: discovery, key ring, signing, back-off, one typed call each.
-//!
-//! Nothing is asked of other servers yet: `rooms` refuses what would need one, such as inviting their users.
+
+pub mod address;
+mod backoff;
+mod client;
+mod discovery;
+mod fake;
+mod keyring;
+mod network;
+mod own_keys;
+mod remote;
+
+pub use backoff::Pauses;
+pub use client::{ClientOptions, FederationClient, RemoteError, ServerVersion};
+pub use fake::FakeServers;
+pub use keyring::{DocumentError, FetchError, KeyDocument, KeyError, KeyRing, ValidAt};
+pub use network::{NetworkError, NetworkOptions, NetworkServers};
+pub use own_keys::{OldKey, OwnKeys};
+pub use remote::{BoxFuture, Outgoing, RemoteServers, Unreachable};

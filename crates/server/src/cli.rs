@@ -2,6 +2,7 @@
 
 mod check_store;
 mod delayed;
+mod keys;
 mod output;
 mod reports;
 mod search;
@@ -48,6 +49,9 @@ enum Command {
     /// Shows and ends delayed events: through the server if it runs, otherwise in its store.
     #[command(subcommand)]
     Delayed(delayed::Delayed),
+    /// Manages the keys that the server signs with.
+    #[command(subcommand)]
+    Keys(keys::Keys),
     /// Shows and deletes what users have reported: through the server if it runs, otherwise in its store.
     #[command(subcommand)]
     Reports(reports::Reports),
@@ -126,6 +130,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             output::line(&format!("created {user_id}"));
             Ok(())
         }
+        Command::Keys(keys) => keys.run(),
         Command::Reports(reports) => runtime()?.block_on(reports.run(load)),
     }
 }

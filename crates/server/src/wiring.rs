@@ -8,6 +8,8 @@ use anyhow::Context;
 use axum::Router;
 use client_api::Api;
 use delayed_events::DelayedEvents;
+use federation::Federation;
+use federation_client::{FederationClient, KeyRing, NetworkServers, OwnKeys};
 use jobs::{Jobs, Projections};
 use primitives::{Random, SharedClock};
 use rooms::Rooms;
@@ -80,6 +82,7 @@ pub struct Stack {
     rooms: Rooms,
     projections: Projections,
     api: Api,
+    federation: Option<Federation>,
 }
 
 impl Stack {
@@ -89,8 +92,12 @@ impl Stack {
     /// A store that can't be opened, or another server's.
     pub async fn open(config: &Config, clock: &SharedClock, random: &Random) -> anyhow::Result<Self> {
         let key = Arc::new(signing_key::load_or_generate(&config.data_dir, random)?);
+        let old_keys = signing_key::load_old(&config.data_dir)?;
         let accounts = Accounts::open(config, clock, random).await?;
         let Accounts { storage, users } = accounts.clone();
+        let own_keys = Arc::new(OwnKeys::new(config.server_name.clone(), key.clone(), old_keys));
+        let federation = config.federation.enabled.then(|| federate(config, &accounts, own_keys, clock, random));
+        let federation = federation.transpose()?;
         let options = options::rooms(config)?;
         let rooms = Rooms::open(storage.clone(), users.clone(), clock.clone(), random.clone(), key, options);
         let reads = rooms.reads().clone();
@@ -102,8 +109,9 @@ impl Stack {
         let (clock, random) = (clock.clone(), random.clone());
         let delayed = DelayedEvents::open(storage, users.clone(), rooms.clone(), clock, random, options).await?;
         let options = Arc::new(options::client_api(config));
-        let api = Api { users, rooms: rooms.clone(), reads, search, delayed, jobs, options };
-        Ok(Self { accounts, rooms, projections, api })
+        let remotes = federation.as_ref().map(|federation| federation.client.clone());
+        let api = Api { users, rooms: rooms.clone(), reads, search, delayed, jobs, remotes, options };
+        Ok(Self { accounts, rooms, projections, api, federation })
     }
 
     /// The accounts.
@@ -128,7 +136,11 @@ impl Stack {
 
     /// What the listeners serve.
     pub fn router(&self) -> Router {
-        client_api::router(self.api.clone())
+        let clients = client_api::router(self.api.clone());
+        match &self.federation {
+            Some(federation) => federation::router(federation.clone(), clients),
+            None => clients,
+        }
     }
 
     /// Starts the work that goes on in the background, until told to stop.
@@ -190,6 +202,23 @@ async fn open_search(
             .with_context(|| format!("the search index has no place in {}", directory.display()))?;
     }
     Ok(Some(Search::open(storage, rooms.reads().clone(), clock.clone(), options).await?))
+}
+
+/// What talks to other servers.
+fn federate(
+    config: &Config,
+    accounts: &Accounts,
+    keys: Arc<OwnKeys>,
+    clock: &SharedClock,
+    random: &Random,
+) -> anyhow::Result<Federation> {
+    let network = Arc::new(NetworkServers::open(&options::network(config))?);
+    let client =
+        FederationClient::new(keys, network, clock.clone(), random.clone(), options::federation_client(config));
+    let (storage, notaries) = (accounts.storage.clone(), config.federation.notaries.clone());
+    let ring = KeyRing::new(client.clone(), storage, clock.clone(), notaries);
+    let options = Arc::new(options::federation(config));
+    Ok(Federation { users: accounts.users.clone(), client, ring, clock: clock.clone(), options })
 }
 
 /// What a check of the store found.

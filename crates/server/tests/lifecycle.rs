@@ -345,6 +345,35 @@ fn the_search_index_is_made_anew_while_no_server_runs() {
 }
 
 #[test]
+fn the_signing_key_is_rotated_while_no_server_runs_and_the_old_one_stays_published() {
+    let directory = directory();
+    let config = write_config(&directory, "", "");
+    let rotate = || {
+        let output = sundial(&["keys", "rotate", "--config", config.to_str().expect("text")]);
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let published = |server: &Server| {
+        let answer = server.exchange(b"GET /_matrix/key/v2/server HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let body = &answer[answer.find('{').expect("JSON")..];
+        let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        let ids = |field: &str| body[field].as_object().expect(field).keys().cloned().collect::<Vec<_>>();
+        (ids("verify_keys"), ids("old_verify_keys"))
+    };
+    let server = Server::start(&config);
+    let (first, none) = published(&server);
+    assert_eq!((first.len(), none.len()), (1, 0));
+    let (code, said) = rotate();
+    assert!(code == Some(1) && said.contains("in use by another Sundial"), "{said}");
+    assert_eq!(server.terminate().code(), Some(0));
+    let (code, said) = rotate();
+    assert!(code == Some(0) && said.contains(&format!("{} has expired", first[0])), "{said}");
+    let server = Server::start(&config);
+    let (second, old) = published(&server);
+    assert!(second != first && old == first, "{second:?} {old:?}");
+    assert_eq!(server.terminate().code(), Some(0));
+}
+
+#[test]
 fn the_first_start_gives_a_token() {
     let directory = directory();
     let config = write_config(&directory, "", "");

@@ -5,6 +5,7 @@
 pub mod account_data;
 pub mod delayed;
 pub(crate) mod families;
+pub mod federation;
 #[cfg(test)]
 mod golden;
 pub mod history;
@@ -75,6 +76,7 @@ pub(crate) const MODULES: &[&[TableInfo]] = &[
     services::TABLES,
     to_device::TABLES,
     key_backup::TABLES,
+    federation::TABLES,
     #[cfg(test)]
     testing::TABLES,
 ];

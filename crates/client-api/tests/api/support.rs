@@ -1,11 +1,13 @@
 //! A server in memory and clients that speak HTTP with it, without a socket between.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use client_api::{Api, Options};
+use federation_client::{ClientOptions, FakeServers, FederationClient, OwnKeys, Pauses};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
+use primitives::ServerKey;
 use serde_json::{Value, json};
 use testkit::Parts;
 use tower::ServiceExt;
@@ -14,6 +16,8 @@ use tower::ServiceExt;
 pub(crate) struct Site {
     pub(crate) parts: Parts,
     pub(crate) router: Router,
+    /// The other servers that it reaches.
+    pub(crate) servers: FakeServers,
 }
 
 /// What the server answered.
@@ -61,6 +65,18 @@ pub(crate) fn options() -> Options {
     }
 }
 
+/// Asks these other servers in the name of `hs.test`.
+fn remotes(parts: &Parts, servers: &FakeServers) -> FederationClient {
+    let key = Arc::new(ServerKey::new("1", [7; 32]).expect("a key"));
+    let keys = Arc::new(OwnKeys::new(testkit::server_name(), key, Vec::new()));
+    let options = ClientOptions {
+        answer_max_bytes: 1 << 20,
+        timeout: Duration::from_secs(30),
+        pauses: Pauses { min: Duration::from_mins(1), max: Duration::from_hours(1) },
+    };
+    FederationClient::new(keys, Arc::new(servers.clone()), parts.clock.clone(), parts.random.clone(), options)
+}
+
 impl Site {
     pub(crate) async fn new() -> Self {
         Self::of(Parts::new().await)
@@ -72,6 +88,7 @@ impl Site {
 
     /// A server that is configured otherwise.
     pub(crate) fn with(parts: Parts, options: Options) -> Self {
+        let servers = FakeServers::default();
         let api = Api {
             users: parts.users.clone(),
             rooms: parts.rooms.clone(),
@@ -79,9 +96,10 @@ impl Site {
             search: Some(parts.search.clone()),
             delayed: parts.delayed.clone(),
             jobs: parts.jobs.clone(),
+            remotes: Some(remotes(&parts, &servers)),
             options: Arc::new(options),
         };
-        Self { router: client_api::router(api), parts }
+        Self { router: client_api::router(api), parts, servers }
     }
 
     /// One request with these exact bytes.

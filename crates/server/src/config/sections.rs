@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use ipnet::IpNet;
+use ruma::OwnedServerName;
 use serde::{Deserialize, Serialize};
 
 use super::ByteSize;
@@ -131,11 +132,21 @@ pub struct Federation {
     pub extra_ca_certificates: Vec<PathBuf>,
     /// Whether private, loopback and link-local addresses may be connected to. For tests and closed networks.
     pub allow_private_addresses: bool,
+    /// Where other servers reach this one, as told by `/.well-known/matrix/server`. None: that path answers 404.
+    pub server_address: Option<OwnedServerName>,
+    /// Servers that are asked for the keys of others that can't be asked themselves. They are trusted.
+    pub notaries: Vec<OwnedServerName>,
 }
 
 impl Default for Federation {
     fn default() -> Self {
-        Self { enabled: true, extra_ca_certificates: Vec::new(), allow_private_addresses: false }
+        Self {
+            enabled: true,
+            extra_ca_certificates: Vec::new(),
+            allow_private_addresses: false,
+            server_address: None,
+            notaries: Vec::new(),
+        }
     }
 }
 

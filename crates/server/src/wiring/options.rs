@@ -101,6 +101,43 @@ fn key_backup(config: &Config) -> users::KeyBackupSizes {
     }
 }
 
+/// Those of the federation API.
+pub fn federation(config: &Config) -> federation::Options {
+    federation::Options {
+        server_address: config.federation.server_address.as_ref().map(ToString::to_string),
+        version: env!("CARGO_PKG_VERSION"),
+        request_max_bytes: bytes(config.limits.federation_request_max_bytes),
+        profiles_shown: !config.profiles.limit_profile_requests_to_users_who_share_rooms,
+    }
+}
+
+/// Those of requests to other servers.
+pub fn federation_client(config: &Config) -> federation_client::ClientOptions {
+    let limits = &config.limits;
+    federation_client::ClientOptions {
+        answer_max_bytes: bytes(limits.federation_response_max_bytes),
+        timeout: Duration::from_secs(limits.federation_timeout_seconds),
+        pauses: federation_client::Pauses {
+            min: Duration::from_secs(limits.federation_backoff_min_seconds),
+            max: Duration::from_secs(limits.federation_backoff_max_seconds),
+        },
+    }
+}
+
+/// Those of the network.
+pub fn network(config: &Config) -> federation_client::NetworkOptions {
+    federation_client::NetworkOptions {
+        extra_ca_certificates: config.federation.extra_ca_certificates.clone(),
+        allow_private_addresses: config.federation.allow_private_addresses,
+        well_known_max_bytes: bytes(config.limits.well_known_max_bytes),
+        user_agent: concat!("Sundial/", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}
+
+fn bytes(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
+}
+
 /// The TURN service. None without URIs.
 fn turn(config: &Config) -> Option<users::Turn> {
     let turn = &config.turn;

@@ -1,0 +1,12 @@
+//! The method and path of every endpoint that this crate serves. Those of the federation API that aren't built yet are in the client API's
+//! table, which answers 404 for them; `openid/userinfo` is served there.
+
+/// The endpoints, as the specification writes them.
+pub const BUILT: &[(&str, &str)] = &[
+    ("GET", "/.well-known/matrix/server"),
+    ("GET", "/_matrix/federation/v1/query/profile"),
+    ("GET", "/_matrix/federation/v1/version"),
+    ("POST", "/_matrix/key/v2/query"),
+    ("GET", "/_matrix/key/v2/query/{serverName}"),
+    ("GET", "/_matrix/key/v2/server"),
+];

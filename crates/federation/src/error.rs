@@ -1,0 +1,63 @@
+//! The one file that turns what went wrong into what another server is told: a status, an `errcode`, a sentence.
+
+use std::borrow::Cow;
+
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use serde_json::json;
+
+/// An error response (server-server API, "Standard error responses").
+#[derive(Debug)]
+pub struct ApiError {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The `errcode`.
+    pub errcode: &'static str,
+    /// The `error`: a sentence for people.
+    pub message: Cow<'static, str>,
+}
+
+/// What an endpoint answers.
+pub(crate) type ApiResult<T> = Result<T, ApiError>;
+
+impl ApiError {
+    /// An error with this status, code and sentence.
+    pub(crate) fn new(status: StatusCode, errcode: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, errcode, message: message.into() }
+    }
+
+    /// 404 `M_NOT_FOUND`.
+    pub(crate) fn not_found(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "M_NOT_FOUND", message)
+    }
+
+    /// 401 `M_UNAUTHORIZED`: the request is not properly signed.
+    pub(crate) fn unauthorized(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED", message)
+    }
+
+    /// 403 `M_FORBIDDEN`.
+    pub(crate) fn forbidden(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "M_FORBIDDEN", message)
+    }
+
+    /// 500 `M_UNKNOWN`. What happened is logged here, once, and not told.
+    pub(crate) fn internal(error: impl std::fmt::Display) -> Self {
+        tracing::error!(%error, "a request of another server failed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "M_UNKNOWN", "Internal server error")
+    }
+
+    /// 405 `M_UNRECOGNIZED`: the endpoint knows no such method.
+    pub(crate) fn method_not_allowed() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "M_UNRECOGNIZED", "Unrecognized method")
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "errcode": self.errcode, "error": self.message }))).into_response()
+    }
+}
