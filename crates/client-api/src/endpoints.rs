@@ -162,6 +162,12 @@ pub(crate) const BUILT: &[(&str, &str)] = &[
     ("GET", "/_matrix/client/v3/room_keys/version/{version}"),
     ("PUT", "/_matrix/client/v3/room_keys/version/{version}"),
     ("PUT", "/_matrix/client/v3/sendToDevice/{eventType}/{txnId}"),
+    ("GET", "/_matrix/client/v3/keys/changes"),
+    ("POST", "/_matrix/client/v3/keys/claim"),
+    ("POST", "/_matrix/client/v3/keys/device_signing/upload"),
+    ("POST", "/_matrix/client/v3/keys/query"),
+    ("POST", "/_matrix/client/v3/keys/signatures/upload"),
+    ("POST", "/_matrix/client/v3/keys/upload"),
 ];
 
 /// All others, some of them built already.
@@ -180,12 +186,6 @@ const OTHERS: &[(&str, &str)] = &[
     ("GET", "/_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device"),
     ("PUT", "/_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device"),
     ("POST", "/_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device/{deviceId}/events"),
-    ("GET", "/_matrix/client/v3/keys/changes"),
-    ("POST", "/_matrix/client/v3/keys/claim"),
-    ("POST", "/_matrix/client/v3/keys/device_signing/upload"),
-    ("POST", "/_matrix/client/v3/keys/query"),
-    ("POST", "/_matrix/client/v3/keys/signatures/upload"),
-    ("POST", "/_matrix/client/v3/keys/upload"),
     ("GET", "/_matrix/federation/v1/user/devices/{userId}"),
     ("POST", "/_matrix/federation/v1/user/keys/claim"),
     ("POST", "/_matrix/federation/v1/user/keys/query"),

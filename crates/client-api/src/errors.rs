@@ -13,9 +13,9 @@ use http::StatusCode;
 use search::SearchError;
 use serde_json::{Map, Value, json};
 use users::{
-    AccountDataError, AuthError, DeactivateError, KeyBackupError, LimitExceeded, LoginError, ModerationError,
-    OpenIdError, PasswordChangeError, ProfileError, PushRulesError, RegisterError, ReportError, SendToDeviceError,
-    StoreError,
+    AccountDataError, AuthError, DeactivateError, KeyBackupError, KeysError, LimitExceeded, LoginError,
+    ModerationError, OpenIdError, PasswordChangeError, ProfileError, PushRulesError, RegisterError, ReportError,
+    SendToDeviceError, StoreError,
     devices::DeviceError,
     filters::FilterError,
     passwords::PasswordError,
@@ -280,6 +280,23 @@ impl From<KeyBackupError> for ApiError {
                 Self::bad("M_RESOURCE_LIMIT_EXCEEDED", error.to_string())
             }
             KeyBackupError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<KeysError> for ApiError {
+    fn from(error: KeysError) -> Self {
+        match error {
+            KeysError::Malformed(_) => Self::bad_json(error.to_string()),
+            KeysError::Foreign(_) | KeysError::TooMuch(_) => Self::invalid_param(error.to_string()),
+            KeysError::TooLarge(_) => Self::too_large(error.to_string()),
+            KeysError::TooMany(_) => Self::bad("M_RESOURCE_LIMIT_EXCEEDED", error.to_string()),
+            // Clients that have lost count of their keys know this by its words.
+            KeysError::OtherKey(_) | KeysError::NoDevice => Self::bad("M_UNKNOWN", error.to_string()),
+            KeysError::BadSignature(_) => Self::bad("M_INVALID_SIGNATURE", error.to_string()),
+            KeysError::NoMasterKey => Self::missing_param(error.to_string()),
+            KeysError::KeyIdInUse | KeysError::Unauthenticated => Self::forbidden(error.to_string()),
+            KeysError::Store(error) => error.into(),
         }
     }
 }

@@ -14,6 +14,7 @@ mod errors;
 mod extract;
 mod filter;
 mod find;
+mod keys;
 mod notifications;
 mod openid;
 mod pages;
@@ -112,6 +113,7 @@ fn routes() -> routes::Routes {
     account::routes(&mut routes);
     admin::routes(&mut routes);
     devices::routes(&mut routes);
+    keys::routes(&mut routes);
     profile::routes(&mut routes);
     push_rules::routes(&mut routes);
     filter::routes(&mut routes);

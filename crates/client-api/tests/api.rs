@@ -20,6 +20,8 @@ mod creators;
 mod deactivation;
 #[path = "api/delayed.rs"]
 mod delayed;
+#[path = "api/device_lists.rs"]
+mod device_lists;
 #[path = "api/devices.rs"]
 mod devices;
 #[path = "api/directory.rs"]
@@ -30,6 +32,8 @@ mod erasure;
 mod guests;
 #[path = "api/history.rs"]
 mod history;
+#[path = "api/keys.rs"]
+mod keys;
 #[path = "api/limits.rs"]
 mod limits;
 #[path = "api/membership.rs"]

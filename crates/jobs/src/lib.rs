@@ -24,6 +24,7 @@
 
 mod board;
 pub mod deactivation;
+mod device_list;
 mod guests;
 mod kind;
 mod memberships;

@@ -17,6 +17,7 @@ use users::Users;
 use crate::{
     board::{Board, Bounds, End, Id},
     deactivation::Deactivation,
+    device_list::DeviceList,
     guests::Guests,
     kind::{Kind, Next, StepError},
     meters,
@@ -55,7 +56,9 @@ impl Jobs {
         let guests = Guests::new(rooms.clone(), options.items_per_step);
         let profile = Profile::new(storage.clone(), users.clone(), rooms.clone(), options);
         let deactivation = Deactivation::new(storage.clone(), users.clone(), rooms.clone(), options.items_per_step);
-        let kinds: Vec<Arc<dyn Kind>> = vec![Arc::new(guests), Arc::new(profile), Arc::new(deactivation)];
+        let device_list = DeviceList::new(storage.clone(), users.clone(), rooms.clone(), options.items_per_step);
+        let kinds: Vec<Arc<dyn Kind>> =
+            vec![Arc::new(guests), Arc::new(profile), Arc::new(deactivation), Arc::new(device_list)];
         Self::of(storage, users, rooms, clock, options, kinds)
     }
 
@@ -115,6 +118,7 @@ impl Inner {
         tokio::select! {
             () = self.bell.notified() => {}
             () = self.rooms.signals().job_begun() => {}
+            () = self.users.device_lists().job_begun() => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! Jobs on a store in memory that outlives its server.
 
 mod deactivation;
+mod device_list;
 mod guests;
 mod profile;
 mod projections;

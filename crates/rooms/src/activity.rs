@@ -16,6 +16,8 @@ use primitives::{RoomNid, StreamPosition};
 struct Entry {
     /// The position of the newest row of the room's log and that of its receipts that is known; 0: none is known.
     last: AtomicU64,
+    /// Of the newest row that is known to tell who is in the room or whose devices changed: at or after its position. 0: none is known.
+    lists: AtomicU64,
     /// How many commits are under way.
     writing: AtomicU32,
     /// Whether any event of the room has been redacted: one of the constants below.
@@ -52,13 +54,14 @@ pub struct RoomActivity {
 pub struct Writing {
     activity: Arc<RoomActivity>,
     room: RoomNid,
+    lists: bool,
 }
 
 impl RoomActivity {
     /// Announces a commit that appends to a room's log or that of its receipts. Call it before [`storage::Storage::commit`], whoever appends.
     pub fn writing(self: &Arc<Self>, room: RoomNid) -> Writing {
         self.entry(room, |entry| entry.writing.fetch_add(1, Ordering::SeqCst));
-        Writing { activity: Arc::clone(self), room }
+        Writing { activity: Arc::clone(self), room, lists: false }
     }
 
     /// Remembers that a view at any position showed `last` as the position of the newest row of a room's logs.
@@ -72,15 +75,26 @@ impl RoomActivity {
         let entries = self.rooms.read();
         rooms
             .iter()
-            .map(|room| entries.get(room.0 as usize).map_or(Activity::Unknown, |entry| entry.since(since)))
+            .map(|room| entries.get(room.0 as usize).map_or(Activity::Unknown, |entry| entry.since(&entry.last, since)))
             .collect()
     }
 
     /// The rooms whose logs have rows after `since`, as far as is known here, or are about to. Take the view first, ask afterwards.
     pub fn changed_since(&self, since: StreamPosition) -> Vec<RoomNid> {
         let entries = self.rooms.read();
-        let changed = entries.iter().enumerate().filter(|(_, entry)| entry.since(since) == Activity::Changed);
+        let changed =
+            entries.iter().enumerate().filter(|(_, entry)| entry.since(&entry.last, since) == Activity::Changed);
         changed.filter_map(|(nid, _)| u32::try_from(nid).ok().map(RoomNid)).collect()
+    }
+
+    /// Whether a room's log has rows after `since` that tell who is in the room or whose devices changed. Take the view first, ask afterwards.
+    pub fn lists_since(&self, room: RoomNid, since: StreamPosition) -> Activity {
+        self.entry(room, |entry| entry.since(&entry.lists, since))
+    }
+
+    /// Remembers that a view showed no such row after this position.
+    pub fn learn_lists(&self, room: RoomNid, last: StreamPosition) {
+        self.entry(room, |entry| entry.lists.fetch_max(last.0.max(1), Ordering::SeqCst));
     }
 
     /// Announces that an event of a room is to be redacted. Call it before the commit.
@@ -117,11 +131,11 @@ impl RoomActivity {
 }
 
 impl Entry {
-    fn since(&self, since: StreamPosition) -> Activity {
+    fn since(&self, last: &AtomicU64, since: StreamPosition) -> Activity {
         if self.writing.load(Ordering::SeqCst) > 0 {
             return Activity::Changed;
         }
-        match self.last.load(Ordering::SeqCst) {
+        match last.load(Ordering::SeqCst) {
             0 => Activity::Unknown,
             last if last > since.0 => Activity::Changed,
             _ => Activity::Quiet,
@@ -130,9 +144,19 @@ impl Entry {
 }
 
 impl Writing {
+    /// Says whether the commit tells who is in the room or whose devices changed.
+    #[must_use]
+    pub fn of_lists(mut self, lists: bool) -> Self {
+        self.lists = lists;
+        self
+    }
+
     /// Confirms the commit. Call it before anybody is woken.
     pub fn committed(self, position: StreamPosition) {
         self.activity.learn(self.room, position);
+        if self.lists {
+            self.activity.learn_lists(self.room, position);
+        }
     }
 }
 

@@ -60,6 +60,8 @@ pub(crate) struct Change {
     pub(crate) keeps_nodes: bool,
     /// The state that was current before another was put in its place, without the events between.
     pub(crate) replaced: Option<NodeId>,
+    /// Members have come, gone or changed.
+    pub(crate) members_changed: bool,
     /// The batch begins a job.
     pub(crate) begins_job: bool,
 }
@@ -91,6 +93,7 @@ impl Change {
             affected: BTreeSet::new(),
             keeps_nodes: false,
             replaced: None,
+            members_changed: false,
             begins_job: false,
         }
     }

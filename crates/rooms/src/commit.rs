@@ -31,7 +31,7 @@ impl Change {
         }
         let batch = std::mem::replace(&mut self.batch, Batch::new());
         // Announced before it is visible, so that no reader takes the room for quiet meanwhile (I10).
-        let writing = context.activity.writing(room);
+        let writing = context.activity.writing(room).of_lists(self.members_changed || self.replaced.is_some());
         let position = context.storage.commit(batch).await?;
         if sealed {
             self.trees.publish();

@@ -5,6 +5,7 @@
 
 mod account_data;
 mod changes;
+mod device_lists;
 mod ephemeral;
 mod invited;
 mod memory;
@@ -22,6 +23,7 @@ use futures_util::future::{Either, select};
 use primitives::{RoomNid, StreamPosition};
 use ruma::OwnedRoomId;
 use storage::{ReadError, View};
+use users::Keys;
 
 use crate::{
     filter::Filter,
@@ -138,6 +140,15 @@ impl Reads {
         let mut response = SyncResponse::new(self.token_of(view));
         response.account_data = self.account_data(view, &asked.changes.data, asked).await?;
         self.add_messages(view, asked, &mut response).await?;
+        if let Some(since) = asked.request.since {
+            let lists = self.lists_since(view, asked.reader, since.position, asked.changes).await?;
+            response.device_lists = lists;
+        }
+        if let Some(device) = &asked.reader.device_id {
+            let left = Keys::left(view, asked.reader.user_nid, device).await?;
+            response.device_one_time_keys_count = left.one_time;
+            response.device_unused_fallback_key_types = left.unused_fallback;
+        }
         self.add_invited(view, asked.changes, asked, &mut response.rooms).await;
         Ok(response)
     }

@@ -11,6 +11,7 @@ mod golden;
 pub mod history;
 pub mod jobs;
 pub mod key_backup;
+pub mod keys;
 pub mod meta;
 pub mod push;
 pub mod receipts;
@@ -71,6 +72,7 @@ pub(crate) const MODULES: &[&[TableInfo]] = &[
     users::TABLES,
     account_data::TABLES,
     push::TABLES,
+    keys::TABLES,
     delayed::TABLES,
     jobs::TABLES,
     services::TABLES,

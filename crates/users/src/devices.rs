@@ -6,18 +6,21 @@ use primitives::{UnixMillis, UserNid};
 use ruma::{DeviceId, OwnedDeviceId};
 use storage::{
     Batch, Direction, KeyRange, Text, View,
-    schema::users::{self as tables, DeviceRow},
+    schema::{
+        keys::DeviceKeys,
+        users::{self as tables, DeviceRow},
+    },
 };
 
 use crate::{
     account_data::AccountData,
     error::{MAX_ATTEMPTS, Outcome, StoreError, outcome},
     ground::Ground,
+    keys::{DeviceLists, Keys},
     sightings::{Sighting, Sightings},
     to_device::ToDevice,
     tokens::{IssuedTokens, Tokens, access_tokens, revoke},
     transactions::Transactions,
-    wakeups::Wakeups,
 };
 
 /// The longest device id, in bytes.
@@ -84,7 +87,7 @@ pub struct Devices {
     tokens: Arc<Tokens>,
     sightings: Arc<Sightings>,
     transactions: Transactions,
-    wakeups: Wakeups,
+    lists: DeviceLists,
 }
 
 impl Devices {
@@ -93,9 +96,9 @@ impl Devices {
         tokens: Arc<Tokens>,
         sightings: Arc<Sightings>,
         transactions: Transactions,
-        wakeups: Wakeups,
+        lists: DeviceLists,
     ) -> Self {
-        Self { ground, tokens, sightings, transactions, wakeups }
+        Self { ground, tokens, sightings, transactions, lists }
     }
 
     /// All devices of a user, by device id.
@@ -133,13 +136,23 @@ impl Devices {
         }
         let key = (user, Text::new(device.as_str()));
         for _ in 0..MAX_ATTEMPTS {
-            let row = self.ground.storage.view().get::<tables::Devices>(&key).await.map_err(StoreError::from)?;
+            let view = self.ground.storage.view();
+            let row = view.get::<tables::Devices>(&key).await.map_err(StoreError::from)?;
             let Some(row) = row else { return Err(DeviceError::Unknown) };
             let Some(name) = name else { return Ok(()) };
             let mut batch = Batch::new();
             let renamed = DeviceRow { display_name: Some(name.to_owned()), ..row.clone() };
             batch.assert_equals::<tables::Devices>(&key, &row).put::<tables::Devices>(&key, &renamed);
-            if let Outcome::Done(_) = outcome(self.ground.storage.commit(batch).await)? {
+            // Others see the name with the keys.
+            let is_listed = view.contains::<DeviceKeys>(&key).await.map_err(StoreError::from)? && renamed != row;
+            if is_listed {
+                DeviceLists::change(&view, &mut batch, user).await.map_err(StoreError::from)?;
+            }
+            if let Outcome::Done(position) = outcome(self.ground.storage.commit(batch).await)? {
+                if is_listed {
+                    self.lists.ring();
+                    self.lists.wake(user, position);
+                }
                 return Ok(());
             }
         }
@@ -151,12 +164,13 @@ impl Devices {
         for _ in 0..MAX_ATTEMPTS {
             let view = self.ground.storage.view();
             let (mut batch, mut ended, mut deleted) = (Batch::new(), Vec::new(), Vec::new());
-            let mut data_written = 0;
+            let (mut data_written, mut is_listed) = (0, false);
             for device in devices {
                 let row = view.get::<tables::Devices>(&(user, Text::new(device.as_str()))).await?;
                 if let Some(row) = row.filter(|_| !deleted.contains(device)) {
                     self.delete_in(&mut batch, user, device, &row);
                     AccountData::delete_of_device(&view, &mut batch, user, device, &mut data_written).await?;
+                    is_listed |= Keys::delete_of_device(&view, &mut batch, user, device).await?;
                     ended.extend(access_tokens(&row));
                     deleted.push(device.clone());
                 }
@@ -164,8 +178,14 @@ impl Devices {
             if deleted.is_empty() {
                 return Ok(deleted);
             }
+            if is_listed {
+                DeviceLists::change(&view, &mut batch, user).await?;
+            }
             if let Outcome::Done(position) = outcome(self.ground.storage.commit(batch).await)? {
-                self.wakeups.wake(user, position);
+                if is_listed {
+                    self.lists.ring();
+                }
+                self.lists.wake(user, position);
                 self.tokens.forget(&ended);
                 for device in &deleted {
                     self.sightings.forget(user, device);

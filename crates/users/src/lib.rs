@@ -10,6 +10,7 @@ pub mod error;
 pub mod filters;
 mod ground;
 pub mod key_backup;
+pub mod keys;
 pub mod limits;
 pub mod login;
 pub mod names;
@@ -40,12 +41,13 @@ pub use devices::{Device, NewSession, Session};
 pub use directory::UserDirectory;
 pub use error::StoreError;
 pub use key_backup::{KeyBackupError, KeyBackups};
+pub use keys::{DeviceLists, Keys, KeysError, KeysLeft};
 pub use limits::{KeyedLimit, Limit, LimitExceeded, Limits, Rate, RateLimits};
 pub use login::{Identifier, LoggedIn, Login, LoginError};
 pub use openid::OpenIdError;
 pub use options::{
-    AccountDataSizes, KeyBackupSizes, Options, PasswordHashCost, ProfileSizes, RegistrationMode, ReportSizes,
-    ToDeviceSizes,
+    AccountDataSizes, KeyBackupSizes, KeyLimits, Options, PasswordHashCost, ProfileSizes, RegistrationMode,
+    ReportSizes, ToDeviceSizes,
 };
 pub use profiles::{Profile, ProfileChange, ProfileError};
 pub use push_rules::{PushRules, PushRulesError};

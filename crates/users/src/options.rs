@@ -124,6 +124,25 @@ impl Default for KeyBackupSizes {
     }
 }
 
+/// Sizes and counts of keys. Sizes are never switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyLimits {
+    /// The largest key that is uploaded, in bytes of canonical JSON: 8,192 or fewer, so that the keys of a device fit a row.
+    pub key_max_bytes: usize,
+    /// One-time keys that a device may have of one algorithm.
+    pub one_time_keys_max: u32,
+    /// Users whose keys are asked for at once.
+    pub query_max_users: usize,
+    /// Devices of which keys are claimed at once.
+    pub claim_max_devices: usize,
+}
+
+impl Default for KeyLimits {
+    fn default() -> Self {
+        Self { key_max_bytes: 8_192, one_time_keys_max: 500, query_max_users: 10_000, claim_max_devices: 10_000 }
+    }
+}
+
 /// Everything that the configuration decides about accounts.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -153,6 +172,8 @@ pub struct Options {
     pub to_device_sizes: ToDeviceSizes,
     /// Sizes and counts of key backups.
     pub key_backup_sizes: KeyBackupSizes,
+    /// Sizes and counts of keys.
+    pub key_limits: KeyLimits,
     /// What a password hash costs.
     pub password_hash: PasswordHashCost,
     /// The TURN service that clients may use, if there is one.
@@ -176,6 +197,7 @@ impl Options {
             account_data_sizes: AccountDataSizes::default(),
             to_device_sizes: ToDeviceSizes::default(),
             key_backup_sizes: KeyBackupSizes::default(),
+            key_limits: KeyLimits::default(),
             password_hash: PasswordHashCost::default(),
             turn: None,
         }

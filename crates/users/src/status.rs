@@ -19,6 +19,7 @@ use crate::{
     error::{MAX_ATTEMPTS, StoreError},
     filters::Filters,
     key_backup::KeyBackups,
+    keys::Keys,
     passwords::{PasswordError, Passwords},
     push_rules::PushRules,
     tokens::{Requester, Tokens},
@@ -200,6 +201,7 @@ impl AccountChanges {
         PushRules::delete_in(&mut batch, user);
         KeyBackups::delete_in(&mut batch, user);
         batch.delete_prefix::<ThreadSubscriptions>(&(user,));
+        Keys::delete_in(&mut batch, user);
         if erase {
             batch.delete::<tables::Profiles>(&(user,));
         }

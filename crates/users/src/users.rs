@@ -16,6 +16,7 @@ use crate::{
     filters::Filters,
     ground::Ground,
     key_backup::KeyBackups,
+    keys::{DeviceLists, Keys},
     limits::RateLimits,
     login::{LoggedIn, Login, LoginError, Logins},
     openid::OpenIdTokens,
@@ -61,6 +62,8 @@ struct Parts {
     directory: Arc<UserDirectory>,
     filters: Filters,
     key_backups: KeyBackups,
+    keys: Keys,
+    lists: DeviceLists,
     limits: Arc<RateLimits>,
     logins: Arc<Logins>,
     openid: OpenIdTokens,
@@ -102,9 +105,11 @@ impl Users {
         let transactions = Transactions::new(ground.clone());
         let wakeups = Wakeups::default();
         let account_data = AccountData::new(ground.storage.clone(), wakeups.clone(), options.account_data_sizes);
+        let lists = DeviceLists::new(wakeups.clone());
         let devices =
-            Devices::new(ground.clone(), tokens.clone(), sightings.clone(), transactions.clone(), wakeups.clone());
+            Devices::new(ground.clone(), tokens.clone(), sightings.clone(), transactions.clone(), lists.clone());
         let devices = Arc::new(devices);
+        let keys = Keys::new(ground.clone(), accounts.clone(), lists.clone(), options.key_limits);
         let registration_tokens = Arc::new(RegistrationTokens::new(ground.clone(), options.registration));
         registration_tokens.prepare_first_start().await?;
         let registration = Arc::new(Registration::new(
@@ -148,6 +153,8 @@ impl Users {
             key_backups: KeyBackups::new(ground.storage.clone(), options.key_backup_sizes),
             turn: options.turn,
             account_data,
+            keys,
+            lists,
             push_rules: PushRules::new(ground.storage.clone(), wakeups.clone(), options.push_rules_max),
             wakeups,
             ground,
@@ -356,6 +363,16 @@ impl Users {
     /// Finds users by name.
     pub fn directory(&self) -> &UserDirectory {
         &self.0.directory
+    }
+
+    /// Keys of devices and users.
+    pub fn keys(&self) -> &Keys {
+        &self.0.keys
+    }
+
+    /// The lists of users' devices.
+    pub fn device_lists(&self) -> &DeviceLists {
+        &self.0.lists
     }
 
     /// Stored filters.

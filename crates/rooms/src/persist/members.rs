@@ -14,6 +14,7 @@ impl Change {
     /// Writes the rows of the members among the changed slots.
     pub(super) async fn write_members(&mut self, changes: &[SlotChange]) -> Result<(), ReadError> {
         for change in changes.iter().filter(|change| change.key.event_type == "m.room.member") {
+            self.members_changed = true;
             let Ok(user) = <&UserId>::try_from(change.key.state_key.as_str()) else { continue };
             if user.server_name() != self.context.options.server_name {
                 self.write_server_slot(user, change.slot, change.old.is_none());

@@ -31,6 +31,8 @@ pub(super) struct UserChanges {
     pub(super) out_of_band: Vec<(RoomNid, OutOfBandRow)>,
     /// Account data that changed.
     pub(super) data: DataChanges,
+    /// Whose devices the user's own log says have changed to them; `None`: their own.
+    pub(super) lists: BTreeSet<Option<String>>,
 }
 
 /// Account data that changed, by room (`None`: of none) and type.
@@ -78,9 +80,9 @@ impl Reads {
         request: &SyncRequest,
     ) -> Result<UserChanges, ReadError> {
         let Some(since) = request.since else { return initial(view, reader, request.filter.room.include_leave).await };
-        let (stories, types) = stories(view, reader, since.position).await?;
+        let Log { stories, types, lists } = stories(view, reader, since.position).await?;
         let has_data = |room: &RoomNid| types.contains_key(&Some(*room));
-        let mut changes = UserChanges::default();
+        let mut changes = UserChanges { lists, ..UserChanges::default() };
         for (room, story) in &stories {
             changes.add(*room, story);
             // Once the room is known here, its own events tell what became of the invite.
@@ -126,11 +128,19 @@ impl Reads {
     }
 }
 
-/// What a user's log says since a position: of each room, and of account data, by room and type.
-type Log = (BTreeMap<RoomNid, Story>, BTreeMap<Option<RoomNid>, BTreeSet<String>>);
+/// What a user's log says since a position.
+#[derive(Debug, Default)]
+struct Log {
+    /// Of each room.
+    stories: BTreeMap<RoomNid, Story>,
+    /// Of account data, by room.
+    types: BTreeMap<Option<RoomNid>, BTreeSet<String>>,
+    /// Of lists of devices.
+    lists: BTreeSet<Option<String>>,
+}
 
 async fn stories(view: &View, reader: &Reader, since: StreamPosition) -> Result<Log, ReadError> {
-    let (mut stories, mut types) = Log::default();
+    let Log { mut stories, mut types, mut lists } = Log::default();
     let range = KeyRange::between(&(reader.user_nid, since.next()), &(reader.user_nid, view.position().next()));
     let mut rest = Some(range);
     while let Some(range) = rest {
@@ -147,7 +157,10 @@ async fn stories(view: &View, reader: &Reader, since: StreamPosition) -> Result<
                     stories.entry(room).or_insert_with(|| new(None)).out_of_band = true;
                 }
                 // Other devices of a user who leaves and forgets at once have to know of the leave.
-                UserLogEntry::Forget { .. } | UserLogEntry::Device { .. } => {}
+                UserLogEntry::Forget { .. } => {}
+                UserLogEntry::DeviceList { user_id } => {
+                    lists.insert(user_id);
+                }
                 UserLogEntry::AccountData { room, data_type } => {
                     types.entry(room).or_default().insert(data_type);
                 }
@@ -155,7 +168,7 @@ async fn stories(view: &View, reader: &Reader, since: StreamPosition) -> Result<
         }
         rest = page.rest;
     }
-    Ok((stories, types))
+    Ok(Log { stories, types, lists })
 }
 
 impl UserChanges {

@@ -92,7 +92,10 @@ pub(super) async fn arrived(
                 break 'log;
             }
             window.events.extend(event);
-            if room.has_gap_in_log(*key, *rank, older.first().map(|(_, entry)| entry)).await? {
+            if room
+                .has_gap_in_log(*key, *rank, older.iter().map(|(_, entry)| entry).find(|entry| tells_order(entry)))
+                .await?
+            {
                 (window.limited, window.changed) = (true, None);
                 window.prev = (*rank, *rix);
                 break 'log;
@@ -108,6 +111,11 @@ pub(super) async fn arrived(
         };
     }
     Ok(window)
+}
+
+/// Whether a row of the log says where in the history it is: news of devices don't.
+fn tells_order(entry: &RoomLogEntry) -> bool {
+    !matches!(entry, RoomLogEntry::DeviceChange { .. })
 }
 
 fn is_event(entry: &RoomLogEntry, wanted: Option<Rix>) -> bool {
@@ -152,8 +160,8 @@ impl RoomView<'_> {
             far(older)
         } else {
             let before = KeyRange::until(&(self.nid,), &row);
-            let page = self.view.scan::<RoomLog>(&before, 1, Direction::Backward).await?;
-            page.rows.first().is_some_and(|(_, older)| far(older))
+            let page = self.view.scan::<RoomLog>(&before, PAGE, Direction::Backward).await?;
+            page.rows.iter().find(|(_, entry)| tells_order(entry)).is_some_and(|(_, older)| far(older))
         };
         Ok(jumps || self.has_gap(rank).await?)
     }

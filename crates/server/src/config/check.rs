@@ -198,7 +198,7 @@ fn check_rates(config: &Config) -> Result<(), Problem> {
 }
 
 fn check_limits(limits: &Limits) -> Result<(), Problem> {
-    let ranges: [(&str, u64, u64, u64); 25] = [
+    let ranges: [(&str, u64, u64, u64); 28] = [
         ("pdu_max_bytes", limits.pdu_max_bytes.into(), 1_024, 65_536),
         ("transaction_max_pdus", limits.transaction_max_pdus.into(), 1, 50),
         ("transaction_max_edus", limits.transaction_max_edus.into(), 1, 100),
@@ -223,6 +223,9 @@ fn check_limits(limits: &Limits) -> Result<(), Problem> {
         ("to_device_queue_max_messages", limits.to_device_queue_max_messages.into(), 100, 1_000_000),
         ("to_device_queue_max_days", limits.to_device_queue_max_days.into(), 1, 36_500),
         ("key_backup_item_max_bytes", limits.key_backup_item_max_bytes.into(), 1_024, 80_000),
+        ("key_max_bytes", limits.key_max_bytes.into(), 1_024, 8_192),
+        ("key_query_max_users", limits.key_query_max_users.into(), 100, 1_000_000),
+        ("key_claim_max_devices", limits.key_claim_max_devices.into(), 100, 1_000_000),
         ("image_decoders_concurrent", limits.image_decoders_concurrent.into(), 1, 1_000),
     ];
     for (name, value, least, most) in ranges {

@@ -134,6 +134,12 @@ pub struct Limits {
     pub key_backups_per_user: u32,
     /// One-time keys kept for a device and algorithm.
     pub one_time_keys_per_device_and_algorithm: u32,
+    /// Largest device key, one-time key or cross-signing key, in bytes of JSON.
+    pub key_max_bytes: u32,
+    /// Users whose keys one request asks for.
+    pub key_query_max_users: u32,
+    /// Devices of which one request claims keys.
+    pub key_claim_max_devices: u32,
     /// Largest upload.
     pub upload_max_bytes: u64,
     /// Uploads announced by a user and not sent yet.
@@ -223,6 +229,9 @@ impl Default for Limits {
             key_backup_max_keys: 500_000,
             key_backups_per_user: 100,
             one_time_keys_per_device_and_algorithm: 500,
+            key_max_bytes: 8_192,
+            key_query_max_users: 10_000,
+            key_claim_max_devices: 10_000,
             upload_max_bytes: 50 << 20,
             uploads_pending_per_user: 5,
             uploads_pending_seconds: 86_400,

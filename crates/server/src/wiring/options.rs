@@ -70,6 +70,12 @@ pub fn users(config: &Config) -> users::Options {
             max_bytes: limits.account_data_max_bytes as usize,
             max_types: limits.account_data_max_types as usize,
         },
+        key_limits: users::KeyLimits {
+            key_max_bytes: limits.key_max_bytes as usize,
+            one_time_keys_max: if limits.enforce { limits.one_time_keys_per_device_and_algorithm } else { u32::MAX },
+            query_max_users: limits.key_query_max_users as usize,
+            claim_max_devices: limits.key_claim_max_devices as usize,
+        },
         password_hash: users::PasswordHashCost {
             memory_kib: limits.password_hash_memory_kib,
             iterations: limits.password_hash_passes,

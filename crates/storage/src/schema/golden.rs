@@ -5,6 +5,7 @@
 mod account_data;
 mod history;
 mod key_backup;
+mod keys;
 mod meta;
 mod push;
 mod receipts;
@@ -97,6 +98,7 @@ fn every_table_has_a_golden_row() {
         account_data::rows(),
         to_device::rows(),
         key_backup::rows(),
+        keys::rows(),
     ];
     let covered: Vec<u8> = golden.into_iter().flat_map(|golden| golden.tables).collect();
     let beside = [users::TABLES, delayed::TABLES, jobs::TABLES, federation::TABLES, testing::TABLES].concat();

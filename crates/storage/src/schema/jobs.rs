@@ -32,6 +32,8 @@ impl JobKind {
     pub const PROFILE: Self = Self(2);
     /// A deactivated user leaves every room. About a user: `(UserNid,)`.
     pub const DEACTIVATION: Self = Self(3);
+    /// The rooms of a user whose devices or cross-signing keys changed are told. About a user: `(UserNid,)`.
+    pub const DEVICE_LIST: Self = Self(4);
 }
 
 impl KeyPart for JobKind {

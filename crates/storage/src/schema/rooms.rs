@@ -289,10 +289,10 @@ pub enum UserLogEntry {
         /// The type.
         data_type: String,
     },
-    /// A device of the user came, changed or went.
-    Device {
-        /// The device.
-        device_id: String,
+    /// The devices or the cross-signing keys of a user are not what they were to this user.
+    DeviceList {
+        /// Whose: those of another, which this user has signed. `None`: their own.
+        user_id: Option<String>,
     },
 }
 

@@ -104,7 +104,8 @@ fn logs(golden: &mut Golden) {
         .row::<UserLog>((USER, AT, 1), UserLogEntry::OutOfBand { room: ROOM, membership: Membership::Leave })
         .row::<UserLog>((USER, AT, 2), UserLogEntry::Forget { room: ROOM })
         .row::<UserLog>((USER, AT, 3), UserLogEntry::AccountData { room: None, data_type: "m.direct".to_owned() })
-        .row::<UserLog>((USER, AT, 4), UserLogEntry::Device { device_id: "DEVICE".to_owned() });
+        .row::<UserLog>((USER, AT, 4), UserLogEntry::DeviceList { user_id: Some("@a:b".to_owned()) })
+        .row::<UserLog>((USER, AT, 5), UserLogEntry::DeviceList { user_id: None });
 }
 
 fn state(golden: &mut Golden) {
@@ -165,7 +166,8 @@ fn rooms() {
     21 user_log: 0000000900010203040506070001 = 01010302
     21 user_log: 0000000900010203040506070002 = 010203
     21 user_log: 0000000900010203040506070003 = 01030008 'm.direct'
-    21 user_log: 0000000900010203040506070004 = 010406 'DEVICE'
+    21 user_log: 0000000900010203040506070004 = 01040104 '@a:b'
+    21 user_log: 0000000900010203040506070005 = 010400
     22 slot: 00000003cccccccccccccccc = 0102018080808008
     23 slot_key: 0000000300000001 = 010b 'm.room.name' 00
     24 state_node: 0000000300000002 = 010203
