@@ -32,7 +32,9 @@ async fn versions(State(api): State<Api>) -> Json<Value> {
         "unstable_features": {
             "org.matrix.msc4140": api.options.delayed_events,
             "org.matrix.msc4140.stable": api.options.delayed_events && api.options.delayed_events_stable,
+            "org.matrix.msc3391": true,
             "org.matrix.msc4143": true,
+            "org.matrix.msc4155": true,
             "org.matrix.msc4222": true,
             "org.matrix.msc4115": true,
             "org.matrix.msc2836": true,

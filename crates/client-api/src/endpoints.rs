@@ -168,12 +168,6 @@ pub(crate) const BUILT: &[(&str, &str)] = &[
     ("POST", "/_matrix/client/v3/keys/query"),
     ("POST", "/_matrix/client/v3/keys/signatures/upload"),
     ("POST", "/_matrix/client/v3/keys/upload"),
-];
-
-/// All others, some of them built already.
-const OTHERS: &[(&str, &str)] = &[
-    ("GET", "/health"),
-    ("GET", "/metrics"),
     ("GET", "/_matrix/client/v3/events"),
     ("GET", "/_matrix/client/v3/events/{eventId}"),
     ("GET", "/_matrix/client/v3/initialSync"),
@@ -181,6 +175,12 @@ const OTHERS: &[(&str, &str)] = &[
     ("PUT", "/_matrix/client/v3/presence/{userId}/status"),
     ("GET", "/_matrix/client/v3/rooms/{roomId}/initialSync"),
     ("PUT", "/_matrix/client/v3/rooms/{roomId}/typing/{userId}"),
+];
+
+/// All others, some of them built already.
+const OTHERS: &[(&str, &str)] = &[
+    ("GET", "/health"),
+    ("GET", "/metrics"),
     ("POST", "/_matrix/federation/unstable/event_relationships"),
     ("DELETE", "/_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device"),
     ("GET", "/_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device"),

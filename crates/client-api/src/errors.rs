@@ -7,6 +7,7 @@ use ::rooms::{
     find::{MutualError, PublishError},
     read::ReadRoomError,
     tokens::BadToken,
+    typing::TypingError,
 };
 use federation_client::{RemoteError, Unreachable};
 use http::StatusCode;
@@ -19,6 +20,7 @@ use users::{
     devices::DeviceError,
     filters::FilterError,
     passwords::PasswordError,
+    presence::PresenceError,
     push_rules::{BadRule, RulesetError},
     shared_secret::SharedSecretError,
     uia::{Challenge, StageError, UiaError},
@@ -330,6 +332,10 @@ impl From<PushRulesError> for ApiError {
     }
 }
 
+fn invite_blocked() -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, "M_INVITE_BLOCKED", "The user takes no invites")
+}
+
 impl From<SendError> for ApiError {
     fn from(error: SendError) -> Self {
         match error {
@@ -348,6 +354,7 @@ impl From<SendError> for ApiError {
                 Self::new(StatusCode::FORBIDDEN, "M_GUEST_ACCESS_FORBIDDEN", error.to_string())
             }
             SendError::Suspended => Self::suspended(),
+            SendError::InviteBlocked => invite_blocked(),
             SendError::RemoteUser => Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", error.to_string()),
             SendError::Unavailable => Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", error.to_string()),
             SendError::Storage(error) => Self::internal(error),
@@ -375,6 +382,7 @@ impl From<CreateError> for ApiError {
             CreateError::InvalidState(_) => Self::bad("M_INVALID_ROOM_STATE", error.to_string()),
             CreateError::Suspended => Self::suspended(),
             CreateError::LimitExceeded(error) => error.into(),
+            CreateError::InviteBlocked => invite_blocked(),
             CreateError::RemoteUser(_) => Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", error.to_string()),
             CreateError::TooLarge(reason) => Self::too_large(reason),
             CreateError::Unavailable => Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", error.to_string()),
@@ -445,6 +453,24 @@ impl From<SearchError> for ApiError {
         match error {
             SearchError::NoWords | SearchError::BadToken => Self::invalid_param(error.to_string()),
             SearchError::Index(_) | SearchError::Storage(_) | SearchError::Interrupted => Self::internal(error),
+        }
+    }
+}
+
+impl From<TypingError> for ApiError {
+    fn from(error: TypingError) -> Self {
+        match error {
+            TypingError::NotInRoom => Self::forbidden("You are not in this room"),
+            TypingError::Storage(error) => Self::internal(error),
+        }
+    }
+}
+
+impl From<PresenceError> for ApiError {
+    fn from(error: PresenceError) -> Self {
+        match error {
+            PresenceError::StatusTooLong => Self::invalid_param(error.to_string()),
+            PresenceError::Store(error) => error.into(),
         }
     }
 }

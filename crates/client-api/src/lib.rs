@@ -16,8 +16,10 @@ mod filter;
 mod find;
 mod keys;
 mod notifications;
+mod old_sync;
 mod openid;
 mod pages;
+mod presence;
 mod profile;
 mod push_rules;
 mod report;
@@ -132,6 +134,8 @@ fn routes() -> routes::Routes {
     room_keys::routes(&mut routes);
     send_to_device::routes(&mut routes);
     tags::routes(&mut routes);
+    presence::routes(&mut routes);
+    old_sync::routes(&mut routes);
     routes
 }
 

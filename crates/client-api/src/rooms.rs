@@ -6,6 +6,7 @@ mod create;
 mod event;
 mod event_relationships;
 mod forget;
+mod initial_sync;
 mod invite;
 mod join;
 mod joined_rooms;
@@ -24,6 +25,7 @@ mod state_read;
 mod thread_subscription;
 mod threads;
 mod timestamp_to_event;
+mod typing;
 mod upgrade;
 
 use ::rooms::{
@@ -69,8 +71,10 @@ pub(crate) fn routes(routes: &mut Routes) {
     routes.add(Method::GET, &room("state"), state_read::all);
     routes.add(Method::GET, &room("event/{event}"), event::event);
     routes.add(Method::GET, &room("context/{event}"), context::context);
+    routes.add(Method::GET, &room("initialSync"), initial_sync::initial_sync);
     routes.add(Method::GET, &room("messages"), messages::messages);
     routes.add(Method::POST, &room("receipt/{type}/{event}"), receipt::receipt);
+    routes.add(Method::PUT, &room("typing/{user}"), typing::typing);
     routes.add(Method::POST, &room("read_markers"), read_markers::read_markers);
     routes.add(Method::GET, &room("members"), members::members);
     routes.add(Method::GET, &room("joined_members"), members::joined);
@@ -98,7 +102,7 @@ pub(crate) fn room_id(text: &str) -> ApiResult<OwnedRoomId> {
 }
 
 /// An event id out of a path.
-fn event_id(text: &str) -> ApiResult<OwnedEventId> {
+pub(crate) fn event_id(text: &str) -> ApiResult<OwnedEventId> {
     OwnedEventId::try_from(text).map_err(|_| ApiError::not_found("No such event"))
 }
 

@@ -21,6 +21,7 @@ use crate::{
     Api,
     error::{ApiError, ApiResult},
     extract::{Authenticated, Query},
+    presence,
     rooms::reader,
     routes::Routes,
 };
@@ -35,6 +36,7 @@ struct Parameters {
     since: Option<String>,
     #[serde(default)]
     full_state: bool,
+    set_presence: Option<String>,
     /// In milliseconds.
     #[serde(default)]
     timeout: u64,
@@ -75,6 +77,10 @@ async fn sync(
         timeout: Duration::from_millis(parameters.timeout.min(api.options.sync_timeout_max_ms)),
         state_after,
     };
+    let set_presence = parameters.set_presence.as_deref().map(presence::state).transpose()?;
+    let user = (&*who.user_id, who.user_nid);
+    // The device is there as long as this is held.
+    let _syncing = api.users.presence().sync(user, who.device_id.as_deref(), set_presence).await?;
     let reader = reader(&who);
     if let Some(pieces) = api.reads.sync_in_pieces(&reader, &request).await.map_err(ApiError::internal)? {
         return Ok(in_pieces(pieces));

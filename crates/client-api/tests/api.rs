@@ -32,6 +32,8 @@ mod erasure;
 mod guests;
 #[path = "api/history.rs"]
 mod history;
+#[path = "api/ignoring.rs"]
+mod ignoring;
 #[path = "api/keys.rs"]
 mod keys;
 #[path = "api/limits.rs"]
@@ -42,12 +44,16 @@ mod membership;
 mod moderation;
 #[path = "api/notifications.rs"]
 mod notifications;
+#[path = "api/old_sync.rs"]
+mod old_sync;
 #[path = "api/openid.rs"]
 mod openid;
 #[path = "api/pages.rs"]
 mod pages;
 #[path = "api/passwords.rs"]
 mod passwords;
+#[path = "api/presence.rs"]
+mod presence;
 #[path = "api/profile_policy.rs"]
 mod profile_policy;
 #[path = "api/profiles.rs"]
@@ -86,5 +92,7 @@ mod syncing;
 mod to_device;
 #[path = "api/transactions.rs"]
 mod transactions;
+#[path = "api/typing.rs"]
+mod typing;
 #[path = "api/upgrades.rs"]
 mod upgrades;

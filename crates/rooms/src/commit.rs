@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use primitives::{StreamPosition, UserNid};
+use ruma::UserId;
 use storage::{
     Batch, CommitError, Positioned, Raw,
     schema::rooms::{AuthPages, EventKind, Membership, RoomHeads, SlotKey},
@@ -37,6 +38,7 @@ impl Change {
             self.trees.publish();
         }
         self.stamp(position);
+        self.tell_of_members();
         self.keep(position);
         if self.room_log_rows > 0 {
             writing.committed(position);
@@ -78,6 +80,21 @@ impl Change {
                 && known.rix == *rix
             {
                 known.position = position;
+            }
+        }
+    }
+
+    /// Lets what is in memory follow the members: who is out types no more, and who comes in is heard of.
+    fn tell_of_members(&self) {
+        for event in self.events.values() {
+            let (Some(membership), Some(state_key)) = (event.header.membership, event.pdu.state_key()) else {
+                continue;
+            };
+            let Ok(user) = <&UserId>::try_from(state_key) else { continue };
+            if membership == Membership::Join {
+                self.context.users.presence().touch(user);
+            } else {
+                self.context.typing.end(self.memory.info.nid, user);
             }
         }
     }

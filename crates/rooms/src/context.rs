@@ -9,7 +9,7 @@ use users::{StoreError, Users};
 
 use crate::{
     RoomVersion, activity::RoomActivity, find::MayPublish, pdu::MAX_PDU_BYTES, read::Caches, signals::Signals,
-    tree::NodeCache,
+    tree::NodeCache, typing::Typing,
 };
 
 /// What the configuration decides about rooms.
@@ -57,6 +57,7 @@ pub(crate) struct Context {
     pub(crate) caches: Arc<Caches>,
     /// What followers are told after a commit.
     pub(crate) signals: Arc<Signals>,
+    pub(crate) typing: Arc<Typing>,
 }
 
 impl Context {

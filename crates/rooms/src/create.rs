@@ -150,6 +150,9 @@ pub enum CreateError {
     /// Somebody is invited whose server can't be asked.
     #[error("{0} is a user of a server that cannot be reached")]
     RemoteUser(OwnedUserId),
+    /// Somebody is invited who takes no invites from the creator (`M_INVITE_BLOCKED`).
+    #[error("a user takes no invites")]
+    InviteBlocked,
     /// An event, or all of them together, is too large (`M_TOO_LARGE`).
     #[error("{0}")]
     TooLarge(String),
@@ -179,6 +182,7 @@ impl From<SendError> for CreateError {
             SendError::Storage(error) => Self::Storage(error),
             SendError::Unavailable => Self::Unavailable,
             SendError::Suspended => Self::Suspended,
+            SendError::InviteBlocked => Self::InviteBlocked,
             SendError::LimitExceeded { retry_after } => Self::LimitExceeded(users::LimitExceeded { retry_after }),
             other => Self::InvalidState(other.to_string()),
         }
@@ -204,6 +208,9 @@ impl Rooms {
         self.check_invitees(&request)?;
         if request.published {
             self.context().check_publishes(&request.creator).await?;
+        }
+        for user in request.invitees() {
+            crate::membership::check_invite(self.context(), &request.creator, &user).await?;
         }
         let alias = request.alias_localpart.as_deref().map(|localpart| self.new_alias(localpart)).transpose()?;
         if crate::suspension::is_suspended(self.context(), &request.creator).await? {

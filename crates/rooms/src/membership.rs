@@ -13,7 +13,7 @@ use storage::{
 };
 use users::Limit;
 
-pub(crate) use check::check;
+pub(crate) use check::{check, check_invite};
 pub use forget::ForgetError;
 pub use guests::SeenOut;
 pub(crate) use guests::lets_guests_in;

@@ -178,6 +178,9 @@ pub enum SendError {
     /// Another server would have to take part, and can't be asked.
     #[error("the user's server cannot be reached")]
     RemoteUser,
+    /// The invited user takes no invites from the sender.
+    #[error("the user takes no invites")]
+    InviteBlocked,
     /// The store can't take the event now, or the server is ending.
     #[error("the room cannot be written to at the moment")]
     Unavailable,

@@ -8,7 +8,6 @@ mod caches;
 mod context;
 mod event;
 mod found;
-mod ignored;
 mod members;
 mod messages;
 mod relations;
@@ -20,7 +19,10 @@ mod state;
 mod threads;
 mod timestamp;
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use primitives::{SharedClock, UserNid};
 use ruma::{OwnedDeviceId, OwnedUserId, RoomId};
@@ -33,6 +35,7 @@ use crate::{
     sync::SyncMemory,
     tokens::{BadToken, SyncToken},
     tree::NodeCache,
+    typing::Typing,
 };
 
 pub(crate) use access::Access;
@@ -40,7 +43,6 @@ pub(crate) use bundles::may_be_root;
 pub use caches::Caches;
 pub use context::{Context, ContextRequest};
 pub use found::{Around, Found, FoundContext, IndexPage, Indexed, MemberProfile, SearchedRoom, Texts};
-pub(crate) use ignored::ignored_users;
 pub use members::{JoinedMember, JoinedMembers, MembersRequest};
 pub(crate) use messages::{BEGINNING, END, Page, PageScan, Point, after, page, page_token};
 pub use messages::{Messages, MessagesRequest, PageDirection};
@@ -91,6 +93,9 @@ pub(crate) struct Inner {
     pub(crate) caches: Arc<Caches>,
     pub(crate) sync: SyncMemory,
     pub(crate) counts: CountMemory,
+    pub(crate) typing: Arc<Typing>,
+    /// Up to which change in memory presence has been told to those who wait.
+    pub(crate) presence_told: AtomicU64,
 }
 
 impl std::fmt::Debug for Reads {
@@ -109,6 +114,7 @@ impl Reads {
         nodes: Arc<NodeCache>,
     ) -> Self {
         let caches = Arc::new(Caches::new(storage.hash(), nodes, Arc::clone(&activity)).of_users(users.clone()));
+        let typing = Arc::new(Typing::new(clock.clone(), users.wakeups().clone()));
         Self(Arc::new(Inner {
             storage,
             users,
@@ -117,7 +123,14 @@ impl Reads {
             caches,
             sync: SyncMemory::default(),
             counts: CountMemory::default(),
+            typing,
+            presence_told: AtomicU64::new(0),
         }))
+    }
+
+    /// Who is typing.
+    pub(crate) fn typing(&self) -> &Arc<Typing> {
+        &self.0.typing
     }
 
     /// What the reads remember of events and rooms.
@@ -134,15 +147,25 @@ impl Reads {
         RoomView::by_id(view, &self.0.caches, room_id).await
     }
 
-    /// The token of the place that a view shows.
+    /// The token of a sync that has just been told everything.
+    pub fn now(&self) -> SyncToken {
+        self.token_of(&self.0.storage.view())
+    }
+
+    /// Lets time pass.
+    pub async fn pause(&self, span: Duration) {
+        self.0.clock.sleep(span).await;
+    }
+
+    /// The token of the place that a view shows. Of what is in memory, it says how far that is now: take it before reading that.
     pub(crate) fn token_of(&self, view: &View) -> SyncToken {
         let low_half = |id: u64| u32::try_from(id & u64::from(u32::MAX)).unwrap_or_default();
         SyncToken {
             position: view.position(),
             epoch: low_half(self.0.storage.epoch()),
             boot: low_half(self.0.storage.boot_id()),
-            ephemeral: 0,
             to_device: view.position(),
+            ephemeral: self.0.users.wakeups().last_change(),
         }
     }
 }

@@ -80,10 +80,9 @@ impl Rooms {
         let nodes = Arc::new(nodes);
         let reads =
             Reads::new(storage.clone(), users.clone(), clock.clone(), Arc::clone(&activity), Arc::clone(&nodes));
-        let caches = Arc::clone(reads.caches());
-        let signals = Arc::default();
-        let context =
-            Arc::new(Context { storage, users, clock, random, key, options, activity, nodes, caches, signals });
+        let (caches, typing, signals) = (Arc::clone(reads.caches()), Arc::clone(reads.typing()), Arc::default());
+        let context = Context { storage, users, clock, random, key, options, activity, nodes, caches, signals, typing };
+        let context = Arc::new(context);
         let workers = Arc::new(Workers::default());
         Self(Arc::new(Inner { context, reads, workers, known, numbers: tokio::sync::Mutex::new(0..0) }))
     }

@@ -10,6 +10,7 @@ mod ephemeral;
 mod invited;
 mod memory;
 mod pieces;
+mod presence;
 mod response;
 mod room;
 mod state_part;
@@ -23,7 +24,7 @@ use futures_util::future::{Either, select};
 use primitives::{RoomNid, StreamPosition};
 use ruma::OwnedRoomId;
 use storage::{ReadError, View};
-use users::Keys;
+use users::{Keys, News};
 
 use crate::{
     filter::Filter,
@@ -87,9 +88,9 @@ impl Reads {
             if !wait || !response.is_empty() {
                 return Ok(response);
             }
-            let position = view.position();
+            let news = News { position: view.position(), ephemeral: response.next_batch.ephemeral };
             drop(view);
-            if !first_is_ready(waiter.newer_than(position), &mut deadline).await {
+            if !first_is_ready(waiter.newer_than(news), &mut deadline).await {
                 return Ok(response);
             }
             // Up to here there was nothing to tell: what is new can only be later.
@@ -128,16 +129,19 @@ impl Reads {
         request: &SyncRequest,
         acknowledged: StreamPosition,
     ) -> Result<SyncResponse, ReadError> {
-        let changes = self.changes(view, reader, request).await?;
-        let asked = Asked { reader, request, acknowledged, changes: &changes };
-        let mut response = self.frame(view, &asked).await?;
+        let token = self.token_of(view);
+        let seen = seen(request, token);
+        let changes = self.changes(view, reader, request, seen).await?;
+        let asked = Asked { reader, request, acknowledged, changes: &changes, seen };
+        let mut response = self.frame(view, token, &asked).await?;
         self.add_members(view, &changes, &asked, &mut response.rooms).await;
         Ok(response)
     }
 
     /// A response without the rooms that the user is in or has left.
-    async fn frame(&self, view: &View, asked: &Asked<'_>) -> Result<SyncResponse, ReadError> {
-        let mut response = SyncResponse::new(self.token_of(view));
+    async fn frame(&self, view: &View, token: SyncToken, asked: &Asked<'_>) -> Result<SyncResponse, ReadError> {
+        let mut response = SyncResponse::new(token);
+        response.presence = self.presence(view, asked).await?;
         response.account_data = self.account_data(view, &asked.changes.data, asked).await?;
         self.add_messages(view, asked, &mut response).await?;
         if let Some(since) = asked.request.since {
@@ -187,6 +191,11 @@ impl Reads {
         let room = RoomView::by_number(view, &self.0.caches, nid).await?;
         Ok(room.filter(|room| asked.request.filter.room.selects(&room.room_id)))
     }
+}
+
+/// How far the client has seen what is in memory. After a restart it is told all of it.
+fn seen(request: &SyncRequest, now: SyncToken) -> u64 {
+    request.since.filter(|since| since.boot == now.boot).map_or(0, |since| since.ephemeral)
 }
 
 /// Waits for either future; whether the first one was ready.

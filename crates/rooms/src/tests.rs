@@ -1,6 +1,7 @@
 //! The writing half as a whole, on a store in memory.
 
 mod alias;
+mod beside;
 mod crash;
 mod create;
 mod extremities;

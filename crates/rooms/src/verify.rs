@@ -7,6 +7,7 @@
 //!
 //! A row that can't be read is a fault like any other; only a store that fails ends the check.
 
+mod beside;
 mod event;
 mod fold;
 mod index;
@@ -75,7 +76,7 @@ struct StoreCheck {
 impl StoreCheck {
     /// The check sees what is stored: caches that were filled before don't count.
     fn new(rooms: &Rooms) -> Self {
-        let Context { storage, users, clock, random, key, options, activity, .. } = &**rooms.context();
+        let Context { storage, users, clock, random, key, options, activity, typing, .. } = &**rooms.context();
         let nodes = Arc::new(Cache::new(options.cached_nodes.max(1)));
         let context = Context {
             storage: storage.clone(),
@@ -88,6 +89,7 @@ impl StoreCheck {
             signals: Arc::default(),
             caches: Arc::new(Caches::new(storage.hash(), Arc::clone(&nodes), Arc::clone(activity))),
             nodes,
+            typing: Arc::clone(typing),
         };
         let view = context.storage.view();
         Self { context: Arc::new(context), view, report: Report::default() }

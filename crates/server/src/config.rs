@@ -45,6 +45,9 @@ pub struct Config {
     /// The URL that clients reach the server by, as told by `/.well-known/matrix/client`. None: that path answers 404.
     #[serde(default)]
     pub public_base_url: Option<String>,
+    /// Whether users see who of those they share a room with is online.
+    #[serde(default = "default_presence")]
+    pub presence: bool,
     /// Whether `/metrics` is served.
     #[serde(default)]
     pub metrics: bool,
@@ -94,6 +97,10 @@ pub struct Config {
 
 fn default_room_version() -> String {
     "12".to_owned()
+}
+
+fn default_presence() -> bool {
+    true
 }
 
 fn default_listeners() -> Vec<Listener> {

@@ -147,6 +147,8 @@ impl Stack {
     pub fn start(&self, tasks: &TaskTracker, stop: &CancellationToken) {
         let (users, stopped) = (self.accounts.users.clone(), stop.clone());
         tasks.spawn(async move { users.run(stopped).await });
+        let (rooms, stopped) = (self.rooms.clone(), stop.clone());
+        tasks.spawn(async move { rooms.run(stopped).await });
         let (delayed, stopped) = (self.api.delayed.clone(), stop.clone());
         tasks.spawn(async move { delayed.run(stopped).await });
         let (jobs, stopped) = (self.api.jobs.clone(), stop.clone());

@@ -106,6 +106,12 @@ impl AccountData {
         Ok(view.get::<tables::AccountData>(&key.row()).await?.and_then(|row| row.value.content))
     }
 
+    /// The position at which data was set or deleted last, as a view shows it.
+    pub(crate) fn position(view: &View, key: DataKey<'_>) -> Result<Option<StreamPosition>, ReadError> {
+        let front = |row: &[u8]| row.first_chunk().map(|position| StreamPosition(u64::from_be_bytes(*position)));
+        Ok(view.read_now::<tables::AccountData, _>(&key.row(), front)?.flatten())
+    }
+
     /// All data of a room, or of none, as a view shows it: types and contents, without what has been deleted.
     pub async fn read_all(
         view: &View,
@@ -260,7 +266,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        AccountDataSizes, Options,
+        AccountDataSizes, News, Options,
         testing::{World, device, options},
     };
 
@@ -373,7 +379,8 @@ mod tests {
         let before = world.storage.position();
         assert!(world.users.logout(user, "A".into()).await.expect("logged out"));
         assert_eq!(world.storage.position(), before.next());
-        assert_eq!(waiter.newer_than(before).await, before.next());
+        let news = News { position: before, ephemeral: 0 };
+        assert_eq!(waiter.newer_than(news).await.position, before.next());
         for data_type in types {
             assert_eq!(data.get(key(user, data_type)).await.expect("read"), None, "{data_type}");
         }

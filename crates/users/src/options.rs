@@ -174,6 +174,8 @@ pub struct Options {
     pub key_backup_sizes: KeyBackupSizes,
     /// Sizes and counts of keys.
     pub key_limits: KeyLimits,
+    /// Whether presence is kept and told.
+    pub presence: bool,
     /// What a password hash costs.
     pub password_hash: PasswordHashCost,
     /// The TURN service that clients may use, if there is one.
@@ -198,6 +200,7 @@ impl Options {
             to_device_sizes: ToDeviceSizes::default(),
             key_backup_sizes: KeyBackupSizes::default(),
             key_limits: KeyLimits::default(),
+            presence: true,
             password_hash: PasswordHashCost::default(),
             turn: None,
         }

@@ -256,7 +256,8 @@ mod tests {
         let cake = || new(json!({ "actions": ["dont_notify"], "pattern": "cake" }));
         rules.put(owner(&bob), RuleKind::Content, "cake", cake(), Place::default()).await.expect("made");
         let now = world.storage.position();
-        assert_eq!(waiter.newer_than(before.position()).await, now);
+        let news = crate::News { position: before.position(), ephemeral: 0 };
+        assert_eq!(waiter.newer_than(news).await.position, now);
         rules.put(owner(&bob), RuleKind::Content, "cake", cake(), Place::default()).await.expect("the same");
         assert_eq!(world.storage.position(), now, "what changes nothing is not written");
         let stored = rules.get(owner(&bob)).await.expect("read");

@@ -21,6 +21,7 @@ use crate::{
     key_backup::KeyBackups,
     keys::Keys,
     passwords::{PasswordError, Passwords},
+    presence::Presences,
     push_rules::PushRules,
     tokens::{Requester, Tokens},
 };
@@ -202,6 +203,7 @@ impl AccountChanges {
         KeyBackups::delete_in(&mut batch, user);
         batch.delete_prefix::<ThreadSubscriptions>(&(user,));
         Keys::delete_in(&mut batch, user);
+        Presences::delete_in(&mut batch, user);
         if erase {
             batch.delete::<tables::Profiles>(&(user,));
         }

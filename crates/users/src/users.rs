@@ -22,6 +22,7 @@ use crate::{
     openid::OpenIdTokens,
     options::Options,
     passwords::{BadCost, Passwords},
+    presence::Presences,
     profiles::Profiles,
     push_rules::PushRules,
     register::{NewAccount, RegisterError, Registered, Registration},
@@ -67,6 +68,7 @@ struct Parts {
     limits: Arc<RateLimits>,
     logins: Arc<Logins>,
     openid: OpenIdTokens,
+    presence: Presences,
     profiles: Profiles,
     push_rules: PushRules,
     registration: Arc<Registration>,
@@ -152,6 +154,7 @@ impl Users {
             ),
             key_backups: KeyBackups::new(ground.storage.clone(), options.key_backup_sizes),
             turn: options.turn,
+            presence: Presences::new(ground.storage.clone(), ground.clock.clone(), wakeups.clone(), options.presence),
             account_data,
             keys,
             lists,
@@ -373,6 +376,11 @@ impl Users {
     /// The lists of users' devices.
     pub fn device_lists(&self) -> &DeviceLists {
         &self.0.lists
+    }
+
+    /// Presence.
+    pub fn presence(&self) -> &Presences {
+        &self.0.presence
     }
 
     /// Stored filters.

@@ -39,5 +39,6 @@ pub(super) async fn read_markers(
     marks.fully_read = request.fully_read.as_deref().map(event_id).transpose()?;
     api.users.limits().check(Limit::Updates(who.user_nid))?;
     api.rooms.room(&room_id(&room)?).await?.mark_read(&reader(&who), &marks).await?;
+    api.users.presence().active(&who.user_id, who.device_id.as_deref());
     Ok(Json(json!({})))
 }

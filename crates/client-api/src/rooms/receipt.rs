@@ -47,5 +47,6 @@ pub(super) async fn receipt(
     };
     api.users.limits().check(Limit::Updates(who.user_nid))?;
     api.rooms.room(&room_id(&room)?).await?.mark_read(&reader(&who), &marks).await?;
+    api.users.presence().active(&who.user_id, who.device_id.as_deref());
     Ok(Json(json!({})))
 }

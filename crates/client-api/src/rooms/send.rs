@@ -74,7 +74,10 @@ pub(crate) async fn send_once(
     let (transactions, key) = (api.users.transactions().clone(), txn.clone());
     outgoing.riders.push(Rider::new(move |event_id| transactions.record(&key, event_id.as_str())));
     match api.rooms.room(room).await?.send(outgoing).await {
-        Ok(sent) => Ok(sent.event_id.to_string()),
+        Ok(sent) => {
+            api.users.presence().active(&who.user_id, who.device_id.as_deref());
+            Ok(sent.event_id.to_string())
+        }
         // The same request came twice at once, and the other one was first.
         Err(SendError::RiderConflict) => {
             let first = api.users.transactions().lookup(&txn).await?;

@@ -48,6 +48,7 @@ async fn deleted_data_is_empty_in_the_next_sync_and_in_no_first_one() {
     let site = Site::new().await;
     let alice = site.user("alice").await;
     let room = alice.room(json!({})).await;
+    assert_eq!(alice.get("versions").await.ok()["unstable_features"]["org.matrix.msc3391"], true);
     let unstable = |path: &str| path.replace("v3/", "unstable/org.matrix.msc3391/");
     for path in [global(&alice, "a.b"), of_room(&alice, &room, "a.b")] {
         for by_method in [true, false] {

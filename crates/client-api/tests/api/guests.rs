@@ -82,6 +82,8 @@ async fn endpoints_that_are_not_for_guests_say_so() {
         (Method::PUT, format!("v3/user/{}/account_data/a", guest.id), json!({ "x": 1 })),
         (Method::PUT, format!("v3/user/{}/rooms/{room}/tags/a", guest.id), json!({})),
         (Method::POST, format!("v3/rooms/{room}/receipt/m.read/{event}"), json!({})),
+        (Method::PUT, format!("v3/rooms/{room}/typing/{}", guest.id), json!({ "typing": true })),
+        (Method::PUT, format!("v3/presence/{}/status", guest.id), json!({ "presence": "online" })),
         (Method::POST, format!("v3/rooms/{room}/read_markers"), json!({ "m.read": event })),
         (Method::DELETE, format!("v3/devices/{}", guest.device), json!({})),
         (Method::POST, "v3/delete_devices".to_owned(), json!({ "devices": [] })),

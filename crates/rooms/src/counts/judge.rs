@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use primitives::{NodeId, Rix, RoomNid, Slot};
 use quick_cache::sync::Cache;
-use ruma::{OwnedUserId, UserId};
+use ruma::UserId;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use storage::{
@@ -17,7 +17,7 @@ use crate::{
     filter::EventFormat,
     load,
     power::Powers,
-    read::{Reader, RoomView, ignored_users},
+    read::{Reader, RoomView},
     render::StoredEvent,
     visibility::{Eyes, Standing},
 };
@@ -42,7 +42,6 @@ pub(super) struct Judge<'a> {
     events: &'a PushEvents,
     eyes: Eyes<'a>,
     slot: Option<Slot>,
-    ignored: Vec<OwnedUserId>,
     /// What was looked up, by the state that it was looked up in.
     states: HashMap<NodeId, StateFacts>,
 }
@@ -62,10 +61,9 @@ impl<'a> Judge<'a> {
         rules: &'a Compiled,
         events: &'a PushEvents,
     ) -> Result<Self, ReadError> {
-        let eyes = Eyes::standing_as(room, &reader.user_id, Standing::Joined).await?;
+        let eyes = Eyes::standing_as(room, &reader.user_id, reader.user_nid, Standing::Joined).await?;
         let slot = room.slot("m.room.member", reader.user_id.as_str()).await?;
-        let ignored = ignored_users(room.view, reader.user_nid).await?;
-        Ok(Self { room, reader, rules, events, eyes, slot, ignored, states: HashMap::new() })
+        Ok(Self { room, reader, rules, events, eyes, slot, states: HashMap::new() })
     }
 
     /// Whether the user sent an event.
@@ -89,7 +87,7 @@ impl<'a> Judge<'a> {
         event: &StoredEvent,
         root: NodeId,
     ) -> Result<Option<&'a Arc<Outcome>>, ReadError> {
-        if self.ignored.iter().any(|user| user.as_str() == event.header.sender) {
+        if self.eyes.ignored().any(|user| user == event.header.sender) {
             return Ok(None);
         }
         if !self.eyes.sees(&event.header).await? || self.room.redaction_of(event).await?.is_some() {

@@ -190,7 +190,7 @@ impl Shower<'_> {
             return Ok(page.keys.len() as u64);
         }
         let key = |user: &str| (self.room.nid, hash, self.room.caches.hash.hash8(&[user.as_bytes()]));
-        let ignored: Vec<_> = self.ignored().iter().map(|user| key(user.as_str())).collect();
+        let ignored: Vec<_> = self.eyes.ignored().map(key).collect();
         let rows = self.room.view.multi_get::<ThreadSenders>(&ignored).await?;
         let ignored: u64 = rows.into_iter().flatten().map(|row| u64::from(row.count)).sum();
         Ok(u64::from(counts.threaded).saturating_sub(ignored))

@@ -1,13 +1,13 @@
-//! What reads remember: values that never change once they are stored.
+//! What reads remember: values that never change once they are stored, or that say as of when they are.
 
 use std::sync::Arc;
 
-use primitives::{KeyedHash, Rix, RoomNid, Slot};
+use primitives::{KeyedHash, Rix, RoomNid, Slot, UserNid};
 use quick_cache::sync::Cache;
 use ruma::OwnedRoomId;
 use ruma::UserId;
-use storage::{ReadError, schema::rooms::SlotKey};
-use users::Users;
+use storage::{ReadError, View, schema::rooms::SlotKey};
+use users::{Users, ignoring::IgnoredUsers};
 
 use crate::{
     RoomVersion, activity::RoomActivity, context::read_error, find::AboutCache, render::StoredEvent, tree::NodeCache,
@@ -19,6 +19,9 @@ const EVENTS: usize = 20_000;
 const REDACTED_EVENTS: usize = 1_000;
 /// Slots kept, by their key and by their number.
 const SLOTS: usize = 50_000;
+
+/// Users whose list of ignored users is kept.
+const IGNORED: usize = 10_000;
 
 /// Rooms kept, by their number and by their id.
 const ROOMS: usize = 100_000;
@@ -44,6 +47,7 @@ pub struct Caches {
     pub(crate) about: AboutCache,
     /// Those who may have asked to be erased; none where nothing is shown to anybody.
     users: Option<Users>,
+    ignored: Cache<UserNid, Arc<IgnoredUsers>>,
 }
 
 impl std::fmt::Debug for Caches {
@@ -66,6 +70,7 @@ impl Caches {
             slots: Cache::new(SLOTS),
             slot_keys: Cache::new(SLOTS),
             about: AboutCache::default(),
+            ignored: Cache::new(IGNORED),
             users: None,
         }
     }
@@ -87,6 +92,18 @@ impl Caches {
             (Some(users), Ok(sender)) => users.is_erased(sender).await.map_err(read_error),
             _ => Ok(false),
         }
+    }
+
+    /// Whom a user ignores, if anybody.
+    pub(crate) async fn ignored(&self, view: &View, user: UserNid) -> Result<Option<Arc<IgnoredUsers>>, ReadError> {
+        let known = self.ignored.get(&user);
+        let ignored = IgnoredUsers::read(view, user, known.clone()).await?;
+        if let Some(ignored) =
+            ignored.as_ref().filter(|ignored| known.is_none_or(|known| !Arc::ptr_eq(&known, ignored)))
+        {
+            self.ignored.insert(user, Arc::clone(ignored));
+        }
+        Ok(ignored)
     }
 
     /// Keeps an event that has just been stored: those who are woken for it will read it.

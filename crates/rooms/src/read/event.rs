@@ -1,10 +1,11 @@
 //! One event (`GET /rooms/{roomId}/event/{eventId}`), for a reader, for a report and for an administrator.
 
 use ruma::{EventId, RoomId};
-use storage::ReadError;
+use storage::{ReadError, schema::rooms::EventIds};
 
-use super::{ReadRoomError, Reader, Reads, Shower};
+use super::{ReadRoomError, Reader, Reads, RoomView, Shower};
 use crate::{
+    event_key,
     filter::EventFormat,
     render::{ClientEvent, Unsigned},
     visibility::Standing,
@@ -20,12 +21,29 @@ impl Reads {
     ) -> Result<ClientEvent, ReadRoomError> {
         let view = self.0.storage.view();
         let room = self.room(&view, room_id).await?.ok_or(ReadRoomError::NotFound)?;
+        self.event_of(&room, reader, event_id).await
+    }
+
+    /// The same for an event whose room isn't said.
+    pub async fn event_by_id(&self, reader: &Reader, event_id: &EventId) -> Result<ClientEvent, ReadRoomError> {
+        let view = self.0.storage.view();
+        let place = view.get::<EventIds>(&(event_key(event_id),)).await?.ok_or(ReadRoomError::NotFound)?;
+        let room = RoomView::by_number(&view, &self.0.caches, place.room).await?.ok_or(ReadRoomError::NotFound)?;
+        self.event_of(&room, reader, event_id).await
+    }
+
+    async fn event_of(
+        &self,
+        room: &RoomView<'_>,
+        reader: &Reader,
+        event_id: &EventId,
+    ) -> Result<ClientEvent, ReadRoomError> {
         if room.head().await?.is_none() {
             return Err(ReadRoomError::NotFound);
         }
         let rix = room.find_event(event_id).await?.ok_or(ReadRoomError::NotFound)?;
         let event = room.event(rix).await?.ok_or(ReadRoomError::NotFound)?;
-        let mut shower = Shower::open(&room, reader, self.0.clock.now()).await?;
+        let mut shower = Shower::open(room, reader, self.0.clock.now()).await?;
         if !shower.eyes.sees(&event.header).await? {
             return Err(ReadRoomError::NotFound);
         }

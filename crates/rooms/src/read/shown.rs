@@ -3,13 +3,12 @@
 use std::{collections::HashMap, sync::Arc};
 
 use primitives::{Rix, UnixMillis};
-use ruma::OwnedUserId;
 use storage::{
     Direction, KeyRange, ReadError,
     schema::rooms::{EventLocals, RelationRow, Relations},
 };
 
-use super::{Reader, RoomView, ignored::ignored_users};
+use super::{Reader, RoomView};
 use crate::{
     filter::{EventFields, EventFormat, Filter, RoomEventFilter},
     render::{ClientEvent, StoredEvent, Unsigned},
@@ -35,15 +34,13 @@ pub(crate) struct Shower<'a> {
     fields: Option<Arc<EventFields>>,
     /// Senders of whom it is known whether they asked to be erased.
     erased: HashMap<String, bool>,
-    /// The users whose messages the reader does not want to see.
-    ignored: Vec<OwnedUserId>,
 }
 
 impl<'a> Shower<'a> {
     /// Shows events that say which room they are of.
     pub(crate) async fn open(room: &'a RoomView<'a>, reader: &'a Reader, now: UnixMillis) -> Result<Self, ReadError> {
         let eyes = Eyes::open(room, &reader.user_id, reader.user_nid).await?;
-        Self::with(room, eyes, reader, now).await
+        Ok(Self::with(room, eyes, reader, now))
     }
 
     /// The same for a reader who is known to be in the room.
@@ -52,19 +49,13 @@ impl<'a> Shower<'a> {
         reader: &'a Reader,
         now: UnixMillis,
     ) -> Result<Self, ReadError> {
-        let eyes = Eyes::standing_as(room, &reader.user_id, Standing::Joined).await?;
-        Self::with(room, eyes, reader, now).await
+        let eyes = Eyes::standing_as(room, &reader.user_id, reader.user_nid, Standing::Joined).await?;
+        Ok(Self::with(room, eyes, reader, now))
     }
 
-    async fn with(
-        room: &'a RoomView<'a>,
-        eyes: Eyes<'a>,
-        reader: &'a Reader,
-        now: UnixMillis,
-    ) -> Result<Self, ReadError> {
+    fn with(room: &'a RoomView<'a>, eyes: Eyes<'a>, reader: &'a Reader, now: UnixMillis) -> Self {
         let (format, fields, erased) = (EventFormat::Client, None, HashMap::new());
-        let ignored = ignored_users(room.view, reader.user_nid).await?;
-        Ok(Self { room, eyes, reader, now, with_room_id: true, format, fields, erased, ignored })
+        Self { room, eyes, reader, now, with_room_id: true, format, fields, erased }
     }
 
     /// The same for /sync, where the room is said once for all its events, in the form that its filter asks for.
@@ -97,15 +88,9 @@ impl<'a> Shower<'a> {
         self.reader
     }
 
-    /// The users whose messages the reader doesn't want to see.
-    pub(super) fn ignored(&self) -> &[OwnedUserId] {
-        &self.ignored
-    }
-
     /// Whether the reader ignores the sender of an event. State is shown whoever sent it.
     pub(super) fn ignores(&self, event: &StoredEvent) -> bool {
-        let sent_by = |user: &OwnedUserId| user.as_str() == event.header.sender;
-        event.header.state_key.is_none() && self.ignored.iter().any(sent_by)
+        self.eyes.ignores(&event.header)
     }
 
     async fn relations(&self, event: &StoredEvent) -> Result<Vec<RelationRow>, ReadError> {
@@ -113,7 +98,7 @@ impl<'a> Shower<'a> {
         let range = KeyRange::prefix(&(self.room.nid, target));
         let page = self.room.view.scan::<Relations>(&range, RELATIONS_LOOKED_AT, Direction::Forward).await?;
         let rows = page.rows.into_iter().map(|(_, row)| row);
-        let ignored = |row: &RelationRow| self.ignored.iter().any(|user| user.as_str() == row.sender);
+        let ignored = |row: &RelationRow| self.eyes.ignored().any(|user| user == row.sender);
         Ok(rows.filter(|row| row.target == event.header.event_id && !ignored(row)).collect())
     }
 

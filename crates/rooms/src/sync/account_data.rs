@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use primitives::RoomNid;
+use ruma::RoomId;
 use serde_json::value::{RawValue, to_raw_value};
 use storage::{ReadError, View};
 use users::{
@@ -11,7 +12,7 @@ use users::{
 };
 
 use super::{changes::DataChanges, response::Events, room::Asked};
-use crate::read::{Reads, RoomView};
+use crate::read::{Reader, Reads, RoomView};
 
 /// What a client is told of data that has been deleted (MSC3391).
 const DELETED: &str = "{}";
@@ -36,6 +37,18 @@ impl Reads {
             events.push(event(PUSH_RULES, &rules.content().to_string()));
         }
         Ok(Events { events })
+    }
+
+    /// All of a user's data of a room, as events.
+    pub async fn all_room_account_data(
+        &self,
+        reader: &Reader,
+        room_id: &RoomId,
+    ) -> Result<Vec<Box<RawValue>>, ReadError> {
+        let view = self.0.storage.view();
+        let Some(room) = self.room(&view, room_id).await? else { return Ok(Vec::new()) };
+        let data = AccountData::read_all(&view, reader.user_nid, Some(room.nid)).await?;
+        Ok(data.iter().map(|(data_type, content)| event(data_type, content)).collect())
     }
 
     /// The data of a room. All of it, if the client knows nothing of the room.

@@ -72,12 +72,13 @@ struct Story {
 }
 
 impl Reads {
-    /// What changed for a user up to a view.
+    /// What changed for a user up to a view, and in memory after a change that they have seen.
     pub(super) async fn changes(
         &self,
         view: &View,
         reader: &Reader,
         request: &SyncRequest,
+        seen: u64,
     ) -> Result<UserChanges, ReadError> {
         let Some(since) = request.since else { return initial(view, reader, request.filter.room.include_leave).await };
         let Log { stories, types, lists } = stories(view, reader, since.position).await?;
@@ -104,13 +105,14 @@ impl Reads {
             return Ok(changes);
         }
         let activity = self.0.activity.since(&rooms, since.position);
-        for (room, activity) in rooms.iter().zip(activity) {
+        let typing = self.0.typing.changes(&rooms);
+        for ((room, activity), typing) in rooms.iter().zip(activity).zip(typing) {
             let changed = match activity {
                 Activity::Quiet => false,
                 Activity::Changed => true,
                 Activity::Unknown => self.last_position(view, *room).await? > since.position,
             };
-            if changed || has_data(room) {
+            if changed || has_data(room) || typing > seen {
                 changes.joined.push((*room, newly(room)));
             }
         }

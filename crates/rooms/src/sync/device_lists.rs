@@ -65,7 +65,8 @@ impl Reads {
         let known = since.epoch == now.epoch && since.position <= now.position;
         let since = SyncToken { position: if known { since.position } else { StreamPosition::ZERO }, ..now };
         let request = SyncRequest { since: Some(since), ..SyncRequest::default() };
-        let changes = self.changes(&view, reader, &request).await?;
+        // What lives in memory is of no interest here.
+        let changes = self.changes(&view, reader, &request, u64::MAX).await?;
         self.lists_since(&view, reader, since.position, &changes).await
     }
 
@@ -91,7 +92,7 @@ impl Reads {
         if !found.gone.is_empty() {
             let rooms = self.0.sync.joined_rooms(view, reader.user_nid).await?;
             for user in &found.gone {
-                if user != own && !found.here.contains(user) && !self.shares_room(view, user, &rooms).await? {
+                if user != own && !found.here.contains(user) && !self.shares_one_of(view, user, &rooms).await? {
                     found.changed.remove(user);
                     left.push(user.clone());
                 }
@@ -208,7 +209,7 @@ impl Reads {
     }
 
     /// Whether a user is in one of the rooms, which are sorted by number.
-    async fn shares_room(&self, view: &View, user: &str, rooms: &[RoomNid]) -> Result<bool, ReadError> {
+    async fn shares_one_of(&self, view: &View, user: &str, rooms: &[RoomNid]) -> Result<bool, ReadError> {
         let Ok(user_id) = <&UserId>::try_from(user) else { return Ok(false) };
         if !self.0.users.is_local(user_id) {
             return self.shares_room_with_remote(view, user, rooms).await;

@@ -1,4 +1,4 @@
-//! What a sync tells of a room that is no part of its history: receipts.
+//! What a sync tells of a room that is no part of its history: receipts, and who is typing.
 
 use std::collections::BTreeMap;
 
@@ -43,6 +43,15 @@ impl Reads {
             let content = content(seen);
             if !content.is_empty() {
                 events.push(event("m.receipt", content));
+            }
+        }
+        if filter.selects_ephemeral(&room.room_id, "m.typing") {
+            let changed = self.0.typing.changes(&[room.nid]).into_iter().any(|change| change > asked.seen);
+            let user_ids = self.0.typing.list(room.nid);
+            // Who knows nothing of the room takes nobody to be typing.
+            let news = if whole { !user_ids.is_empty() } else { changed };
+            if news {
+                events.push(event("m.typing", serde_json::json!({ "user_ids": user_ids })));
             }
         }
         Ok(Events { events })

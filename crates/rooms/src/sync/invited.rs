@@ -1,12 +1,14 @@
 //! Rooms that a user is invited to or has knocked at: stripped state (specification, "Stripped state").
 
 use primitives::{Rix, RoomNid};
-use ruma::OwnedRoomId;
+use ruma::{OwnedRoomId, UserId};
 use serde_json::value::RawValue;
 use storage::{
     ReadError, View,
     schema::rooms::{Membership, OutOfBandRow},
 };
+
+use users::ignoring::{InviteRule, invite_rule};
 
 use super::{
     changes::UserChanges,
@@ -47,8 +49,7 @@ impl Reads {
             }
         }
         for (nid, row) in &changes.out_of_band {
-            let room = self.wanted_room(view, *nid, asked).await;
-            let Some((room_id, ())) = logged(room.map(|room| room.map(|room| (room.room_id, ())))) else { continue };
+            let Some((room_id, ())) = logged(self.out_of_band_room(view, *nid, row, asked).await) else { continue };
             if row.membership == Membership::Leave {
                 let prev_batch = PageToken::Stream(self.token_of(view));
                 let left = LeftRoom {
@@ -63,6 +64,19 @@ impl Reads {
         }
     }
 
+    /// The room of an invite or knock that only this row tells of, if the user is to hear of it.
+    async fn out_of_band_room(
+        &self,
+        view: &View,
+        nid: RoomNid,
+        row: &OutOfBandRow,
+        asked: &Asked<'_>,
+    ) -> Result<Option<(OwnedRoomId, ())>, ReadError> {
+        let Some(room) = self.wanted_room(view, nid, asked).await? else { return Ok(None) };
+        let told = row.membership != Membership::Invite || is_welcome(view, asked, &row.sender).await?;
+        Ok(told.then_some((room.room_id, ())))
+    }
+
     async fn asked_part(
         &self,
         view: &View,
@@ -71,6 +85,12 @@ impl Reads {
         asked: &Asked<'_>,
     ) -> Result<Option<(OwnedRoomId, (Membership, Vec<Stripped>))>, ReadError> {
         let Some(room) = self.wanted_room(view, nid, asked).await? else { return Ok(None) };
+        if let Some(event) = room.event(rix).await?
+            && event.header.membership == Some(Membership::Invite)
+            && !is_welcome(view, asked, &event.header.sender).await?
+        {
+            return Ok(None);
+        }
         let stripped = self.stripped(&room, rix).await?;
         Ok(stripped.map(|stripped| (room.room_id, stripped)))
     }
@@ -94,6 +114,12 @@ impl Reads {
         }
         Ok(Some((membership, events)))
     }
+}
+
+/// Whether the user wants to hear of an invite from this sender.
+async fn is_welcome(view: &View, asked: &Asked<'_>, sender: &str) -> Result<bool, ReadError> {
+    let Ok(sender) = <&UserId>::try_from(sender) else { return Ok(false) };
+    Ok(invite_rule(view, asked.reader.user_nid, sender).await? == InviteRule::Allow)
 }
 
 fn add(rooms: &mut SyncRooms, room_id: OwnedRoomId, membership: Membership, events: Vec<Stripped>) {

@@ -70,6 +70,11 @@ impl SyncMemory {
         Ok(rooms)
     }
 
+    /// The same as it was when somebody last asked, if that is remembered.
+    pub(crate) fn known_rooms(&self, user: UserNid) -> Option<Arc<Vec<RoomNid>>> {
+        self.joined.peek(&user).map(|known| Arc::clone(&known.rooms))
+    }
+
     /// The client syncs from the start: it knows nothing of what it was sent before.
     pub(super) fn start_over(&self, reader: &Reader, position: StreamPosition) {
         let nothing = SentMembers { not_before: position, members: HashMap::new() };

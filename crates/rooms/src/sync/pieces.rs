@@ -13,6 +13,7 @@ use super::{
     changes::UserChanges,
     logged,
     room::{Asked, Member},
+    seen,
 };
 
 /// A piece is sent once it has this many bytes.
@@ -90,6 +91,7 @@ pub struct SyncPieces {
     reader: Reader,
     request: SyncRequest,
     acknowledged: StreamPosition,
+    seen: u64,
     changes: UserChanges,
     /// Invites and knocks: they come last.
     asked: SyncRooms,
@@ -120,9 +122,11 @@ impl Reads {
         }
         let mut request = request.clone();
         let acknowledged = self.begin(&view, reader, &mut request).await?;
-        let changes = self.changes(&view, reader, &request).await?;
-        let asked = Asked { reader, request: &request, acknowledged, changes: &changes };
-        let mut frame = self.frame(&view, &asked).await?;
+        let token = self.token_of(&view);
+        let seen = seen(&request, token);
+        let changes = self.changes(&view, reader, &request, seen).await?;
+        let asked = Asked { reader, request: &request, acknowledged, changes: &changes, seen };
+        let mut frame = self.frame(&view, token, &asked).await?;
         let asked = std::mem::take(&mut frame.rooms);
         let mut text = Text::default();
         text.write(&frame);
@@ -130,7 +134,20 @@ impl Reads {
         text.bytes.pop();
         let (reads, reader, started) = (self.clone(), reader.clone(), self.0.clock.monotonic());
         let (done, ended) = (0, false);
-        Ok(Some(SyncPieces { reads, view, reader, request, acknowledged, changes, asked, text, done, ended, started }))
+        Ok(Some(SyncPieces {
+            reads,
+            view,
+            reader,
+            request,
+            acknowledged,
+            seen,
+            changes,
+            asked,
+            text,
+            done,
+            ended,
+            started,
+        }))
     }
 }
 
@@ -155,7 +172,7 @@ impl SyncPieces {
     /// Adds the next room, or the end.
     async fn add(&mut self) {
         let Self { reads, view, reader, request, changes, text, .. } = self;
-        let asked = Asked { reader, request, acknowledged: self.acknowledged, changes };
+        let asked = Asked { reader, request, acknowledged: self.acknowledged, changes, seen: self.seen };
         if let Some((room, newly)) = changes.joined.get(self.done) {
             let part = reads.member_part(view, *room, Member::Joined { newly: *newly }, &asked).await;
             if let Some((room_id, part)) = logged(part) {

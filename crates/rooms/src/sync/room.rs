@@ -29,6 +29,8 @@ pub(super) struct Asked<'a> {
     pub(super) acknowledged: StreamPosition,
     /// What changed for them.
     pub(super) changes: &'a UserChanges,
+    /// Up to which change in memory they have been told.
+    pub(super) seen: u64,
 }
 
 /// How the user stands to the room.

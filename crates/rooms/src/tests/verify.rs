@@ -9,11 +9,12 @@ use storage::{
     Batch, Direction, KeyRange, Positioned, Raw, Table, Text, View,
     schema::{
         history::{RelationCounts, ThreadSenders, Threads},
+        receipts::{ReceiptLog, ReceiptLogRow},
         rooms::{
             AliasRow, Aliases, AuthPages, EventHeader, EventHeaders, EventIdList, EventIds, EventJson, EventLocal,
             EventLocals, Gaps, LocalMembers, Membership, Memberships, MissingPrevs, PendingRedactions, Redactions,
             RelationRow, Relations, RoomAliases, RoomHead, RoomHeads, RoomIds, RoomLog, RoomLogEntry, RoomServerSlots,
-            SlotKeys, SlotList, Slots, StateNodes, Timeline, UserLog, Verdict,
+            SlotKeys, SlotList, Slots, StateNodes, Timeline, UserLog, UserLogEntry, Verdict,
         },
         users::{TransactionRow, Transactions},
     },
@@ -25,7 +26,7 @@ use super::{
     object, say, set, uid, user,
 };
 use crate::{
-    CreateRoom, Details, Incoming, Outgoing, Received, Room, RoomVersion,
+    CreateRoom, Details, Incoming, Marks, Outgoing, Reader, ReceiptType, Received, Room, RoomVersion, Thread,
     event_key::event_key,
     state::Node,
     verify::{FaultKind, Report},
@@ -78,6 +79,7 @@ async fn lived(version: &str) -> Lived {
     };
     room.send(redaction).await.expect("sends");
     set(&room, ALICE, "m.room.topic", "", json!({ "topic": "here" })).await.expect("sends");
+    read_and_kept(&server, &room, &message).await;
     let name = draft("m.reaction", "@r0:y", json!({}));
     for event in
         [look.make(&mut far, &base, name).await, look.make(&mut far, &base, member("@r0:y", "@r0:y", "leave")).await]
@@ -92,6 +94,46 @@ async fn lived(version: &str) -> Lived {
         look.accept(&waiting).await;
     }
     Lived { server, room, message, redacted }
+}
+
+/// Alice has read a message, and keeps something with the room.
+async fn read_and_kept(server: &Server, room: &Room, message: &OwnedEventId) {
+    let reader = Reader { user_id: user(ALICE), user_nid: server.nid(ALICE).await, device_id: None };
+    let receipts = vec![
+        (ReceiptType::Read, Thread::Main, message.clone()),
+        (ReceiptType::ReadPrivate, Thread::Unthreaded, message.clone()),
+    ];
+    room.mark_read(&reader, &Marks { receipts, fully_read: Some(message.clone()) }).await.expect("read");
+}
+
+#[tokio::test]
+async fn i10_what_is_no_event_is_told_of_where_it_says_and_nowhere_else() {
+    let report = found(|stored, batch| {
+        batch.delete_prefix::<ReceiptLog>(&(stored.nid,));
+    })
+    .await;
+    assert_only(&report, FaultKind::Log, "the receipt of @alice:x");
+    let report = found(|stored, batch| {
+        let row = ReceiptLogRow { user_id: ALICE.to_owned(), kind: 0, thread: "main".to_owned() };
+        batch.put::<ReceiptLog>(&(stored.nid, StreamPosition(1), 0), &row);
+    })
+    .await;
+    assert_only(&report, FaultKind::Log, "the log has a receipt of @alice:x");
+    let lived = lived("12").await;
+    let (alice, room) = (lived.server.nid(ALICE).await, Some(lived.room.nid()));
+    let entry = UserLogEntry::AccountData { room, data_type: "m.fully_read".to_owned() };
+    let report = found_in(&lived, |_, batch| {
+        batch.put::<UserLog>(&(alice, StreamPosition(1), 0), &entry);
+    })
+    .await;
+    assert_only(&report, FaultKind::Log, "the log has m.fully_read");
+    let report = {
+        let mut batch = Batch::new();
+        batch.delete_prefix::<UserLog>(&(alice,));
+        lived.server.storage.commit(batch).await.expect("commits");
+        verify(&lived.server).await
+    };
+    assert_found(&report, FaultKind::Log, "m.fully_read of user");
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ pub enum FaultKind {
     Prev,
     /// Positions, ranks, timeline and gaps.
     Order,
-    /// The room's log.
+    /// The room's log, and what tells of receipts and account data.
     Log,
     /// The extremities.
     Extremities,

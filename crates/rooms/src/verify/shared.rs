@@ -1,10 +1,12 @@
-//! The tables that rooms share: numbers by id, memberships by user, aliases, transactions.
+//! The tables that rooms share: numbers by id, memberships by user, aliases, receipts, account data, transactions.
 
 use ruma::EventId;
 use storage::{
     ReadError, Table, Text,
     schema::{
+        account_data::AccountData,
         jobs::StagedRooms,
+        receipts::Receipts,
         rooms::{Aliases, EventHeaders, EventIds, LocalMembers, Memberships, RoomAliases, RoomHeads, RoomIds, Rooms},
         users::Transactions,
     },
@@ -26,6 +28,10 @@ impl StoreCheck {
         self.read::<Memberships>(checked)?;
         let checked = self.aliases().await;
         self.read::<Aliases>(checked)?;
+        let checked = self.receipts().await;
+        self.read::<Receipts>(checked)?;
+        let checked = self.account_data().await;
+        self.read::<AccountData>(checked)?;
         let checked = self.transactions().await;
         self.read::<Transactions>(checked)
     }
@@ -34,7 +40,7 @@ impl StoreCheck {
         self.report.readable(&format!("table {}", T::NAME), checked).map(drop)
     }
 
-    fn table_fault<T: Table>(&mut self, kind: FaultKind, what: String) {
+    pub(super) fn table_fault<T: Table>(&mut self, kind: FaultKind, what: String) {
         self.report.fault(&format!("table {}", T::NAME), kind, what);
     }
 

@@ -1,6 +1,6 @@
 //! One reader's sight of one room, in one view.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use primitives::{NodeId, Rank, Rix, Slot, UserNid};
 use ruma::UserId;
@@ -9,6 +9,7 @@ use storage::{
     ReadError,
     schema::rooms::{EventHeader, Membership, Memberships, Verdict},
 };
+use users::ignoring::IgnoredUsers;
 
 use super::{HistoryVisibility, Moment, allows, was_there};
 use crate::{merge::DUMMY_EVENT, read::RoomView};
@@ -41,6 +42,7 @@ pub(crate) struct Eyes<'a> {
     standing: Standing,
     /// The reader's member slot; `None`: never had one.
     slot: Option<Slot>,
+    ignored: Option<Arc<IgnoredUsers>>,
     moments: HashMap<NodeId, Moment>,
     visibilities: HashMap<Rix, HistoryVisibility>,
 }
@@ -52,7 +54,7 @@ impl<'a> Eyes<'a> {
         user_id: &'a UserId,
         user_nid: UserNid,
     ) -> Result<Self, ReadError> {
-        let mut eyes = Self::standing_as(room, user_id, Standing::Outside).await?;
+        let mut eyes = Self::standing_as(room, user_id, user_nid, Standing::Outside).await?;
         eyes.standing = eyes.find_standing(user_nid).await?;
         Ok(eyes)
     }
@@ -61,10 +63,12 @@ impl<'a> Eyes<'a> {
     pub(crate) async fn standing_as(
         room: &'a RoomView<'a>,
         user_id: &'a UserId,
+        user_nid: UserNid,
         standing: Standing,
     ) -> Result<Self, ReadError> {
         let slot = room.slot("m.room.member", user_id.as_str()).await?;
-        Ok(Self { room, user_id, standing, slot, moments: HashMap::new(), visibilities: HashMap::new() })
+        let ignored = room.caches.ignored(room.view, user_nid).await?;
+        Ok(Self { room, user_id, standing, slot, ignored, moments: HashMap::new(), visibilities: HashMap::new() })
     }
 
     /// How the reader stands to the room.
@@ -116,6 +120,18 @@ impl<'a> Eyes<'a> {
         let before = self.moment(event.root_before).await?;
         let after = if is_member_event_of(event, self.user_id) { self.moment(event.root_after).await? } else { before };
         Ok(was_there(before, after))
+    }
+
+    /// The users whom the reader ignores.
+    pub(crate) fn ignored(&self) -> impl Iterator<Item = &str> {
+        let all = self.ignored.iter().flat_map(|ignored| ignored.iter());
+        all.filter(|user| *user != self.user_id.as_str())
+    }
+
+    /// Whether an event is one of a user whom the reader ignores. State is never left out, or rooms would look different.
+    pub(crate) fn ignores(&self, event: &EventHeader) -> bool {
+        let ignored = self.ignored.as_ref().filter(|_| event.state_key.is_none());
+        ignored.is_some_and(|ignored| ignored.contains(&event.sender) && event.sender != self.user_id.as_str())
     }
 
     /// The reader's membership just after an event: `leave` if there is none (MSC4115).

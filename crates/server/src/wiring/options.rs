@@ -76,6 +76,7 @@ pub fn users(config: &Config) -> users::Options {
             query_max_users: limits.key_query_max_users as usize,
             claim_max_devices: limits.key_claim_max_devices as usize,
         },
+        presence: config.presence,
         password_hash: users::PasswordHashCost {
             memory_kib: limits.password_hash_memory_kib,
             iterations: limits.password_hash_passes,

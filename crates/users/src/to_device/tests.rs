@@ -62,7 +62,8 @@ async fn messages_reach_the_devices_that_are_there_and_each_once() {
     let to = contents(&[("@bob:hs1", &["A", "NO"]), ("@nobody:hs1", &["*"])], &json!({ "n": 1 }));
     send(users, &alice, "1", &to).await.expect("sent");
     assert_eq!(storage.position(), before.next(), "one batch");
-    assert_eq!(waiter.newer_than(before).await, before.next());
+    let news = crate::News { position: before, ephemeral: 0 };
+    assert_eq!(waiter.newer_than(news).await.position, before.next());
     let mut both = contents(&[("@bob:hs1", &["*"])], &json!({ "n": 2 }));
     both.extend(contents(&[("@alice:hs1", &["*"])], &json!({ "n": 2 })));
     let bobs = both.get_mut(&bob.user_id).expect("bob");

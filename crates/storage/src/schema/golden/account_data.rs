@@ -3,7 +3,7 @@ use primitives::{RoomNid, StreamPosition, UserNid};
 use super::Golden;
 use crate::{
     Positioned, Text,
-    schema::account_data::{AccountData, AccountDataRow, GLOBAL},
+    schema::account_data::{AccountData, AccountDataRow, GLOBAL, PresenceRow, StatusMessages},
 };
 
 pub(super) fn rows() -> Golden {
@@ -14,7 +14,8 @@ pub(super) fn rows() -> Golden {
     };
     golden
         .row::<AccountData>((UserNid(7), GLOBAL, Text::new("m.direct")), row(Some("{}")))
-        .row::<AccountData>((UserNid(7), RoomNid(3), Text::new("m.tag")), row(None));
+        .row::<AccountData>((UserNid(7), RoomNid(3), Text::new("m.tag")), row(None))
+        .row::<StatusMessages>((UserNid(7),), PresenceRow { status_msg: "here".to_owned() });
     golden
 }
 
@@ -23,5 +24,6 @@ fn account_data() {
     insta::assert_snapshot!(rows().text, @"
     61 account_data large: 0000000700000000 'm.direct' 0000 = 00000000010203040101027b7d808002
     61 account_data large: 0000000700000003 'm.tag' 0000 = 00000000010203040100808002
+    62 status_message: 00000007 = 0104 'here'
     ");
 }
