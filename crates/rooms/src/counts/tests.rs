@@ -158,7 +158,7 @@ impl Run {
             }
             Step::React { bob, to } => {
                 let Some(said) = self.model.said.get(to) else { return };
-                let relation = json!({ "rel_type": "m.annotation", "event_id": said.id, "key": "+" });
+                let relation = json!({ "rel_type": "m.annotation", "event_id": said.id, "key": self.model.said.len().to_string() });
                 let thread = said.thread;
                 self.send(bob, "m.reaction", json!({ "m.relates_to": relation }), thread, What::Other).await;
             }

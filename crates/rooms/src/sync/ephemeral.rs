@@ -1,6 +1,6 @@
 //! What a sync tells of a room that is no part of its history: receipts, and who is typing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -40,10 +40,7 @@ impl Reads {
             };
             let reader = asked.reader.user_id.as_str();
             let seen = receipts.iter().filter(|r| r.receipt_type == ReceiptType::Read || r.user_id == reader);
-            let content = content(seen);
-            if !content.is_empty() {
-                events.push(event("m.receipt", content));
-            }
+            events.extend(contents(seen).into_iter().map(|content| event("m.receipt", content)));
         }
         if filter.selects_ephemeral(&room.room_id, "m.typing") {
             let changed = self.0.typing.changes(&[room.nid]).into_iter().any(|change| change > asked.seen);
@@ -68,15 +65,33 @@ struct Data<'a> {
 /// By event, type of receipt and user.
 type Content<'a> = BTreeMap<&'a str, BTreeMap<&'static str, BTreeMap<&'a str, Data<'a>>>>;
 
-/// Receipts as clients get them. Where a user has several of one type on one event, the one that is of no thread is told (MSC4102), or else the
-/// newest.
-fn content<'a>(receipts: impl Iterator<Item = &'a Receipt>) -> Content<'a> {
+/// Receipts as clients get them. Where a user has several of one type on one event, the one that is of no thread is told alone (MSC4102); those of
+/// several threads do not fit into one event, so each further one goes into another.
+fn contents<'a>(receipts: impl Iterator<Item = &'a Receipt>) -> Vec<Content<'a>> {
     let mut receipts: Vec<_> = receipts.collect();
-    receipts.sort_by_key(|receipt| (receipt.thread == Thread::Unthreaded, receipt.position));
-    let mut content = Content::new();
+    receipts.sort_by_key(|receipt| (receipt.thread != Thread::Unthreaded, receipt.position));
+    let mut contents = Vec::new();
+    let mut unthreaded = HashSet::new();
     for receipt in receipts {
-        let users = content.entry(&receipt.event_id).or_default().entry(receipt.receipt_type.as_str()).or_default();
-        users.insert(&receipt.user_id, Data { ts: receipt.ts, thread_id: receipt.thread.thread_id() });
+        let place = (&*receipt.event_id, receipt.receipt_type, &*receipt.user_id);
+        if receipt.thread == Thread::Unthreaded {
+            unthreaded.insert(place);
+        } else if unthreaded.contains(&place) {
+            continue;
+        }
+        let (event_id, receipt_type, user_id) = (place.0, place.1.as_str(), place.2);
+        let is_taken = |content: &&mut Content<'_>| {
+            content
+                .get(event_id)
+                .and_then(|types| types.get(receipt_type))
+                .is_some_and(|users| users.contains_key(user_id))
+        };
+        let at = contents.iter_mut().take_while(is_taken).count();
+        if at == contents.len() {
+            contents.push(Content::new());
+        }
+        let users = contents[at].entry(event_id).or_default().entry(receipt_type).or_default();
+        users.insert(user_id, Data { ts: receipt.ts, thread_id: receipt.thread.thread_id() });
     }
-    content
+    contents
 }
