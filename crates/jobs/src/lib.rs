@@ -35,6 +35,7 @@ pub mod projections;
 mod runner;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 pub mod verify;
 
 pub use kind::{Kind, Next, StepError};

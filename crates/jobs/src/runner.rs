@@ -23,6 +23,7 @@ use crate::{
     meters,
     options::Options,
     profile::Profile,
+    upgrade::Upgrades,
 };
 
 /// The store is looked through this often, for jobs that nobody rang for.
@@ -57,8 +58,14 @@ impl Jobs {
         let profile = Profile::new(storage.clone(), users.clone(), rooms.clone(), options);
         let deactivation = Deactivation::new(storage.clone(), users.clone(), rooms.clone(), options.items_per_step);
         let device_list = DeviceList::new(storage.clone(), users.clone(), rooms.clone(), options.items_per_step);
-        let kinds: Vec<Arc<dyn Kind>> =
-            vec![Arc::new(guests), Arc::new(profile), Arc::new(deactivation), Arc::new(device_list)];
+        let upgrades = Upgrades::new(rooms.clone(), options.items_per_step);
+        let kinds: Vec<Arc<dyn Kind>> = vec![
+            Arc::new(guests),
+            Arc::new(profile),
+            Arc::new(deactivation),
+            Arc::new(device_list),
+            Arc::new(upgrades),
+        ];
         Self::of(storage, users, rooms, clock, options, kinds)
     }
 

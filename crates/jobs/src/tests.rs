@@ -6,6 +6,7 @@ mod guests;
 mod profile;
 mod projections;
 mod runner;
+mod upgrade;
 
 use std::sync::Arc;
 

@@ -6,6 +6,7 @@ mod index;
 mod members;
 mod order;
 mod relations;
+mod upgrades;
 
 pub(crate) use index::{MAX_PENDING, relation_in, relation_of};
 pub(crate) use order::{MAX_FOLLOWED, MAX_WAITING};
@@ -157,6 +158,7 @@ impl Change {
         self.remember(&changes).await?;
         self.write_members(&changes).await?;
         self.write_guests(&changes).await?;
+        self.write_upgrades(&changes).await?;
         let changed: Vec<_> = changes.iter().map(|change| change.slot).collect();
         let changed = (changed.len() <= MAX_LISTED_SLOTS && replaced.is_none()).then_some(changed);
         let entry = RoomLogEntry::Event { rix, rank: event.rank, root, changed, relay: event.relay };
@@ -175,6 +177,7 @@ impl Change {
             self.remember(&changes).await?;
             self.write_members(&changes).await?;
             self.write_guests(&changes).await?;
+            self.write_upgrades(&changes).await?;
             self.log(&RoomLogEntry::Reset { old, new });
         }
         Ok(())

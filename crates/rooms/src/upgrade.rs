@@ -5,6 +5,7 @@
 //! invitations and taking the aliases out of its state, is done as far as the user may.
 
 mod levels;
+mod settings;
 mod state;
 
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId, canonical_json::CanonicalJsonObject};

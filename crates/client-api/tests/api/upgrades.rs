@@ -196,3 +196,43 @@ async fn an_upgrade_that_is_not_allowed_changes_nothing() {
     let kinds = |state: &Value| crate::support::types(state).iter().filter(|kind| **kind != "m.room.member").count();
     assert_eq!(kinds(&state_of(&alice, &old).await), kinds(&before.1));
 }
+
+#[tokio::test]
+async fn settings_follow_those_who_move_whoever_made_the_new_room() {
+    let site = Site::new().await;
+    let (alice, bob) = (site.user("alice").await, site.user("bob").await);
+    for by_hand in [true, false] {
+        let old = alice.room(json!({ "preset": "public_chat", "room_version": "10" })).await;
+        bob.join(&old).await.ok();
+        for user in [&alice, &bob] {
+            let rule = format!("v3/pushrules/global/room/{}", crate::support::url(&old));
+            user.put(&rule, json!({ "actions": ["dont_notify"] })).await.ok();
+            let direct = format!("v3/user/{}/account_data/m.direct", user.id);
+            user.put(&direct, json!({ "@carol:hs.test": [old] })).await.ok();
+        }
+        let before = bob.sync(None).await;
+        let new = if by_hand {
+            let creation = json!({ "predecessor": { "room_id": old } });
+            let body = json!({ "preset": "public_chat", "room_version": "11", "creation_content": creation });
+            let new = alice.room(body).await;
+            alice.set_state(&old, "m.room.tombstone", json!({ "replacement_room": new })).await.ok();
+            new
+        } else {
+            upgraded(&alice, &old, "11").await
+        };
+        bob.join(&new).await.ok();
+        site.work().await;
+        for user in [&alice, &bob] {
+            let rules = user.get("v3/pushrules/").await.ok();
+            let rooms = rules["global"]["room"].as_array().expect("rules").clone();
+            let of = |room: &str| rooms.iter().find(|rule| rule["rule_id"] == room).map(|rule| rule["actions"].clone());
+            assert_eq!(of(&new), of(&old), "by hand: {by_hand}");
+            assert!(of(&new).is_some());
+            let direct = user.get(&format!("v3/user/{}/account_data/m.direct", user.id)).await.ok();
+            assert_eq!(direct["@carol:hs.test"], json!([old, new]));
+        }
+        let sync = bob.sync(Some(&before["next_batch"])).await;
+        let rules = of_type(&sync["account_data"]["events"], "m.push_rules").to_string();
+        assert!(rules.contains(&new), "told in sync");
+    }
+}

@@ -3,18 +3,13 @@
 use primitives::UserNid;
 use ruma::UserId;
 use serde::Deserialize;
-use storage::{
-    Direction, KeyRange,
-    schema::{
-        rooms::{LocalMembers, Membership},
-        users::AccountKind,
-    },
-};
+use storage::schema::users::AccountKind;
 
 use super::Details;
 use crate::{
     Pdu,
     context::read_error,
+    local_members::{self, SomeJoined},
     outgoing::{SendError, Sent},
     room::Room,
 };
@@ -54,14 +49,10 @@ impl Room {
     /// Makes the guests among the next local members leave: those after a user by number, at most `limit` members. Answers with the last member
     /// looked at, if there may be more, and what became of each guest.
     pub async fn see_guests_out(&self, after: Option<UserNid>, limit: usize) -> Result<SeenOut, SendError> {
-        let range = match after {
-            Some(UserNid(last)) => KeyRange::from(&(self.nid(),), &(self.nid(), UserNid(last.saturating_add(1)))),
-            None => KeyRange::prefix(&(self.nid(),)),
-        };
-        let page = self.context().storage.view().scan::<LocalMembers>(&range, limit, Direction::Forward).await?;
-        let last = page.rest.and_then(|_| page.rows.last().map(|((_, user), _)| *user));
+        let SomeJoined { joined, last } =
+            local_members::some(&self.context().storage.view(), self.nid(), after, limit).await?;
         let mut guests = Vec::new();
-        for ((_, nid), _) in page.rows.into_iter().filter(|(_, membership)| *membership == Membership::Join) {
+        for nid in joined {
             if has_guest_account(self, nid).await?
                 && let Some(guest) = self.context().users.user_id(nid).await.map_err(read_error)?
             {

@@ -1,6 +1,6 @@
 //! Durable work. Table numbers 100–109. Run by the `jobs` crate; a job's row is written by whoever causes it, in the batch that does.
 
-use primitives::{NodeId, RoomNid, Slot};
+use primitives::{NodeId, RoomNid, Slot, UserNid};
 use serde::{Deserialize, Serialize};
 
 use crate::{Batch, Key, KeyBytes, KeyPart, Positioned, Text, table::Versioned};
@@ -34,7 +34,13 @@ impl JobKind {
     pub const DEACTIVATION: Self = Self(3);
     /// The rooms of a user whose devices or cross-signing keys changed are told. About a user: `(UserNid,)`.
     pub const DEVICE_LIST: Self = Self(4);
+    /// Members of a room that replaces another get what they had set for that one. About the new room and a user, [`EVERYBODY`] for all members:
+    /// `(RoomNid, UserNid)`.
+    pub const UPGRADE: Self = Self(5);
 }
+
+/// The number of no user: users are counted from 1.
+pub const EVERYBODY: UserNid = UserNid(0);
 
 impl KeyPart for JobKind {
     fn put(&self, out: &mut KeyBytes) {
