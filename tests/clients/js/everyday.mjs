@@ -249,6 +249,35 @@ const rules = async (talk, alice, bob) => {
     await talk.counts(NONE, NONE);
 };
 
+const typing = async (talk, alice, bob) => {
+    const types = (client) => client.getRoom(talk.roomId).getMember(bob.id)?.typing === true;
+    const on = (wanted) => eventually(`typing: ${wanted}`, () => alice.devices.every((client) => types(client) === wanted));
+    await bob.desk.sendTyping(talk.roomId, true, 20_000);
+    await on(true);
+    await bob.desk.sendTyping(talk.roomId, false, 0);
+    await on(false);
+    await bob.phone.sendTyping(talk.roomId, true, 700);
+    await on(true);
+    await on(false);
+    await talk.counts(NONE, NONE);
+};
+
+const presence = async (alice, bob) => {
+    const seen = (check, what) => eventually(what, () => alice.devices.every((client) => check(client.getUser(bob.id) ?? {})), 15_000);
+    await seen((user) => user.presence === "online", "bob is there");
+    await bob.desk.setPresence({ presence: "online", status_msg: "writing tests" });
+    await seen((user) => user.presenceStatusMsg === "writing tests", "his status");
+    assert.equal((await alice.desk.getPresence(bob.id)).status_msg, "writing tests");
+    for (const client of bob.devices) await client.setSyncPresence("unavailable");
+    await seen((user) => user.presence === "unavailable", "bob is away on all his devices");
+    await bob.phone.setSyncPresence("online");
+    await seen((user) => user.presence === "online", "bob is back on one");
+    for (const client of bob.devices) await client.setSyncPresence("offline");
+    await seen((user) => user.presence === "offline", "bob is not to be seen");
+    for (const client of bob.devices) await client.setSyncPresence(undefined);
+    await seen((user) => user.presence === "online", "bob is back");
+};
+
 const accountData = async (talk, alice, bob) => {
     await bob.desk.setAccountData("org.example.settings", { colour: "green" });
     await bob.desk.setRoomAccountData(talk.roomId, "org.example.notes", { text: "a note" });
@@ -329,6 +358,8 @@ await script("matrix-js-sdk, everyday", async () => {
     await step("reactions", () => reactions(talk, alice, bob));
     await step("redactions", () => redactions(talk, alice, bob));
     await step("push rules", () => rules(talk, alice, bob));
+    await step("typing", () => typing(talk, alice, bob));
+    await step("presence", () => presence(alice, bob));
     await step("search", () => search(talk, alice, bob));
     await step("spaces", () => spaces(talk, alice, bob));
 });
