@@ -14,9 +14,9 @@ use http::StatusCode;
 use search::SearchError;
 use serde_json::{Map, Value, json};
 use users::{
-    AccountDataError, AuthError, DeactivateError, KeyBackupError, KeysError, LimitExceeded, LoginError,
-    ModerationError, OpenIdError, PasswordChangeError, ProfileError, PushRulesError, RegisterError, ReportError,
-    SendToDeviceError, StoreError,
+    AccountDataError, AuthError, DeactivateError, DehydratedError, KeyBackupError, KeysError, LimitExceeded,
+    LoginError, ModerationError, OpenIdError, PasswordChangeError, ProfileError, PushRulesError, RegisterError,
+    ReportError, SendToDeviceError, StoreError,
     devices::DeviceError,
     filters::FilterError,
     passwords::PasswordError,
@@ -264,6 +264,18 @@ impl From<SendToDeviceError> for ApiError {
             SendToDeviceError::TooLarge(_) | SendToDeviceError::TooManyDevices(_) => Self::too_large(error.to_string()),
             SendToDeviceError::BadType => Self::invalid_param(error.to_string()),
             SendToDeviceError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<DehydratedError> for ApiError {
+    fn from(error: DehydratedError) -> Self {
+        match error {
+            DehydratedError::Unknown => Self::not_found(error.to_string()),
+            DehydratedError::BadId | DehydratedError::NameTooLong => Self::invalid_param(error.to_string()),
+            DehydratedError::TooLarge(_) => Self::too_large(error.to_string()),
+            DehydratedError::Keys(error) => error.into(),
+            DehydratedError::Store(error) => error.into(),
         }
     }
 }

@@ -5,6 +5,7 @@
 mod account;
 mod account_data;
 mod admin;
+mod dehydrated_device;
 mod delayed_events;
 mod devices;
 mod discovery;
@@ -132,6 +133,7 @@ fn routes() -> routes::Routes {
     pages::routes(&mut routes);
     account_data::routes(&mut routes);
     room_keys::routes(&mut routes);
+    dehydrated_device::routes(&mut routes);
     send_to_device::routes(&mut routes);
     tags::routes(&mut routes);
     presence::routes(&mut routes);

@@ -18,6 +18,8 @@ mod creation;
 mod creators;
 #[path = "api/deactivation.rs"]
 mod deactivation;
+#[path = "api/dehydrated_device.rs"]
+mod dehydrated_device;
 #[path = "api/delayed.rs"]
 mod delayed;
 #[path = "api/device_lists.rs"]

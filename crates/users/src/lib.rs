@@ -4,6 +4,7 @@
 
 pub mod account_data;
 pub mod accounts;
+pub mod dehydrated;
 pub mod devices;
 pub mod directory;
 pub mod error;
@@ -39,6 +40,7 @@ pub mod wakeups;
 
 pub use account_data::{AccountData, AccountDataError, DataKey};
 pub use accounts::{Account, Restrictions, Status};
+pub use dehydrated::{DehydratedDevices, DehydratedError};
 pub use devices::{Device, NewSession, Session};
 pub use directory::UserDirectory;
 pub use error::StoreError;

@@ -15,6 +15,7 @@ use storage::{
 use crate::{
     account_data::AccountData,
     accounts::{Account, Accounts, Status},
+    dehydrated::DehydratedDevices,
     devices::Devices,
     error::{MAX_ATTEMPTS, StoreError},
     filters::Filters,
@@ -201,6 +202,7 @@ impl AccountChanges {
         AccountData::delete_in(&mut batch, user);
         PushRules::delete_in(&mut batch, user);
         KeyBackups::delete_in(&mut batch, user);
+        DehydratedDevices::delete_in(&mut batch, user);
         batch.delete_prefix::<ThreadSubscriptions>(&(user,));
         Keys::delete_in(&mut batch, user);
         Presences::delete_in(&mut batch, user);

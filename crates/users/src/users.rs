@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     account_data::AccountData,
     accounts::{Account, Accounts},
+    dehydrated::DehydratedDevices,
     devices::Devices,
     directory::UserDirectory,
     error::StoreError,
@@ -76,7 +77,8 @@ struct Parts {
     reports: Reports,
     shared_secret: SharedSecret,
     sightings: Arc<Sightings>,
-    to_device: ToDevice,
+    dehydrated: DehydratedDevices,
+    to_device: Arc<ToDevice>,
     tokens: Arc<Tokens>,
     transactions: Transactions,
     turn: Option<Turn>,
@@ -114,25 +116,19 @@ impl Users {
         let keys = Keys::new(ground.clone(), accounts.clone(), lists.clone(), options.key_limits);
         let registration_tokens = Arc::new(RegistrationTokens::new(ground.clone(), options.registration));
         registration_tokens.prepare_first_start().await?;
-        let registration = Arc::new(Registration::new(
-            ground.clone(),
-            accounts.clone(),
-            devices.clone(),
-            registration_tokens.clone(),
-            passwords.clone(),
-            options.allow_guests,
-        ));
+        let home = (&ground, &accounts, &devices);
+        let registration = registration(home, &registration_tokens, &passwords, options.allow_guests);
         let shared_secret = SharedSecret::new(options.shared_secret, ground.clone(), registration.clone());
-        let logins = Arc::new(Logins::new(
-            ground.storage.clone(),
-            accounts.clone(),
-            devices.clone(),
-            tokens.clone(),
-            limits.clone(),
-            passwords.clone(),
-        ));
+        let logins = logins(home, &tokens, &limits, &passwords);
         let uia = Uia::new(ground.clone(), logins.clone(), registration_tokens.clone(), limits.clone());
         let directory = Arc::new(UserDirectory::new(ground.storage.clone(), accounts.clone()));
+        let to_device = Arc::new(ToDevice::new(
+            ground.clone(),
+            accounts.clone(),
+            transactions.clone(),
+            wakeups.clone(),
+            options.to_device_sizes,
+        ));
         Ok(Self(Arc::new(Parts {
             changes: AccountChanges::new(
                 ground.storage.clone(),
@@ -145,13 +141,14 @@ impl Users {
             filters: Filters::new(ground.storage.clone()),
             openid: OpenIdTokens::new(ground.clone(), accounts.clone(), limits.clone()),
             reports: Reports::new(ground.clone(), accounts.clone(), limits.clone(), options.report_sizes),
-            to_device: ToDevice::new(
+            dehydrated: DehydratedDevices::new(
                 ground.clone(),
-                accounts.clone(),
-                transactions.clone(),
-                wakeups.clone(),
-                options.to_device_sizes,
+                devices.clone(),
+                keys.clone(),
+                to_device.clone(),
+                options.key_backup_sizes.item_max_bytes,
             ),
+            to_device,
             key_backups: KeyBackups::new(ground.storage.clone(), options.key_backup_sizes),
             turn: options.turn,
             presence: Presences::new(ground.storage.clone(), ground.clock.clone(), wakeups.clone(), options.presence),
@@ -393,6 +390,11 @@ impl Users {
         &self.0.to_device
     }
 
+    /// Dehydrated devices.
+    pub fn dehydrated(&self) -> &DehydratedDevices {
+        &self.0.dehydrated
+    }
+
     /// Backups of room keys.
     pub fn key_backups(&self) -> &KeyBackups {
         &self.0.key_backups
@@ -448,6 +450,29 @@ impl Users {
             }
         }
     }
+}
+
+/// Where sessions begin: the ground, the accounts and their devices.
+type Home<'a> = (&'a Ground, &'a Arc<Accounts>, &'a Arc<Devices>);
+
+fn registration(
+    (ground, accounts, devices): Home<'_>,
+    tokens: &Arc<RegistrationTokens>,
+    passwords: &Passwords,
+    allow_guests: bool,
+) -> Arc<Registration> {
+    let (ground, accounts, devices) = (ground.clone(), accounts.clone(), devices.clone());
+    Arc::new(Registration::new(ground, accounts, devices, tokens.clone(), passwords.clone(), allow_guests))
+}
+
+fn logins(
+    (ground, accounts, devices): Home<'_>,
+    tokens: &Arc<Tokens>,
+    limits: &Arc<RateLimits>,
+    passwords: &Passwords,
+) -> Arc<Logins> {
+    let (storage, accounts, devices) = (ground.storage.clone(), accounts.clone(), devices.clone());
+    Arc::new(Logins::new(storage, accounts, devices, tokens.clone(), limits.clone(), passwords.clone()))
 }
 
 /// A number of things, as metrics take it.

@@ -14,6 +14,8 @@ tables! {
     KeyBackupVersions = 81, "key_backup_versions", (UserNid,) => KeyBackupVersionsRow;
     /// The keys in a backup, by room id and session id.
     KeyBackupSessions = 82, "key_backup_session", (UserNid, u64, Text, Text) => KeyBackupSessionRow;
+    /// A user's dehydrated device (MSC3814). It has a row in [`super::users::Devices`] as any device, and everything else that devices have.
+    DehydratedDevices = 83, "dehydrated_device", (UserNid,) => DehydratedDeviceRow;
 }
 
 /// A backup of room keys.
@@ -51,4 +53,15 @@ pub struct KeyBackupSessionRow {
     pub session_data: String,
 }
 
-version_one!(KeyBackupRow, KeyBackupVersionsRow, KeyBackupSessionRow);
+/// A dehydrated device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DehydratedDeviceRow {
+    /// Its id.
+    pub device: String,
+    /// What the client keeps of it, encrypted: a JSON object.
+    pub data: String,
+    /// Its keys are there. Until then it is shown to nobody.
+    pub ready: bool,
+}
+
+version_one!(KeyBackupRow, KeyBackupVersionsRow, KeyBackupSessionRow, DehydratedDeviceRow);

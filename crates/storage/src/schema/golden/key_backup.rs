@@ -17,7 +17,11 @@ pub(super) fn rows() -> Golden {
     golden
         .row::<KeyBackups>((USER, 2), backup)
         .row::<KeyBackupVersions>((USER,), KeyBackupVersionsRow { last: 2, count: 1 })
-        .row::<KeyBackupSessions>((USER, 2, Text::new("!room"), Text::new("session")), session);
+        .row::<KeyBackupSessions>((USER, 2, Text::new("!room"), Text::new("session")), session)
+        .row::<DehydratedDevices>(
+            (USER,),
+            DehydratedDeviceRow { device: "KEPT".to_owned(), data: "{}".to_owned(), ready: true },
+        );
     golden
 }
 
@@ -27,5 +31,6 @@ fn key_backup() {
     80 key_backup: 000000090000000000000002 = 0103 'alg' 027b7d07ac02
     81 key_backup_versions: 00000009 = 010201
     82 key_backup_session: 000000090000000000000002 '!room' 0000 'session' 0000 = 01010201027b7d
+    83 dehydrated_device: 00000009 = 0104 'KEPT' 027b7d01
     "#);
 }
