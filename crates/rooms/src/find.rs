@@ -1,7 +1,7 @@
 //! Finding rooms and people: what somebody who is not in a room may know of it (specification, client-server API, "Published room directory",
 //! "Spaces", "Room previews", "User directory", "Mutual rooms").
 //!
-//! All of it reads, and all of it shows one [`Summary`], which [`about`] makes of a room's state and keeps until the room changes.
+//! All of it reads, and all of it shows one [`Summary`], which `about.rs` makes of a room's state and keeps until the room changes.
 
 mod about;
 mod accessible;
