@@ -10,6 +10,7 @@ mod event;
 mod found;
 mod members;
 mod messages;
+mod relates_to;
 mod relations;
 mod relationships;
 mod room_view;
@@ -46,6 +47,7 @@ pub use found::{Around, Found, FoundContext, IndexPage, Indexed, MemberProfile, 
 pub use members::{JoinedMember, JoinedMembers, MembersRequest};
 pub(crate) use messages::{BEGINNING, END, Page, PageScan, Point, after, page, page_token};
 pub use messages::{Messages, MessagesRequest, PageDirection};
+pub(crate) use relates_to::{MAX_HOPS, target_of};
 pub use relations::{Relations, RelationsRequest};
 pub use relationships::{Relationships, RelationshipsRequest, Towards, WalkOrder};
 pub(crate) use room_view::RoomView;

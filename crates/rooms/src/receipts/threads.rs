@@ -1,24 +1,12 @@
 //! Whether an event belongs to a thread (specification, "Threaded read receipts").
 
-use ruma::{EventId, OwnedEventId};
-use serde::Deserialize;
+use ruma::EventId;
 use storage::ReadError;
 
-use crate::{read::RoomView, render::StoredEvent};
-
-/// How many relations are followed.
-const MAX_HOPS: usize = 3;
-
-#[derive(Deserialize)]
-struct Content {
-    #[serde(rename = "m.relates_to")]
-    relates_to: RelatesTo,
-}
-
-#[derive(Deserialize)]
-struct RelatesTo {
-    event_id: OwnedEventId,
-}
+use crate::{
+    read::{MAX_HOPS, RoomView, target_of},
+    render::StoredEvent,
+};
 
 /// Whether an event is the root of a thread or has to do with it over a few relations. Those need not be of the thread's own kind: clients send
 /// receipts for reactions and edits too, also for those of the root.
@@ -26,15 +14,13 @@ pub(super) async fn is_related(room: &RoomView<'_>, event: &StoredEvent, root: &
     if event.header.event_id == root.as_str() {
         return Ok(true);
     }
-    let mut target = event.content_as::<Content>().map(|content| content.relates_to.event_id);
+    let mut target = target_of(event);
     for _ in 0..MAX_HOPS {
         let Some(event_id) = target else { return Ok(false) };
-        if event_id == root {
+        if event_id == root.as_str() {
             return Ok(true);
         }
-        let Some(rix) = room.find_event(&event_id).await? else { return Ok(false) };
-        let event = room.event(rix).await?;
-        target = event.and_then(|event| event.content_as::<Content>()).map(|content| content.relates_to.event_id);
+        target = room.target(&event_id).await?.and_then(|event| target_of(&event));
     }
     Ok(false)
 }
