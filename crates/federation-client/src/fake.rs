@@ -1,6 +1,6 @@
 //! Other servers without a network, for tests: a name leads to a function.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc};
+use std::{collections::BTreeMap, fmt, future::Future, sync::Arc};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -17,6 +17,12 @@ type Handler = Arc<dyn Fn(Request<Bytes>) -> BoxFuture<'static, Response<Bytes>>
 pub struct FakeServers {
     handlers: Arc<Mutex<BTreeMap<OwnedServerName, Handler>>>,
     asked: Arc<Mutex<Vec<(OwnedServerName, String)>>>,
+}
+
+impl fmt::Debug for FakeServers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.handlers.lock().keys()).finish()
+    }
 }
 
 impl FakeServers {

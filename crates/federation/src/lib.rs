@@ -37,6 +37,8 @@ pub struct Options {
 pub struct Federation {
     /// Accounts and what belongs to them.
     pub users: users::Users,
+    /// Rooms.
+    pub rooms: rooms::Rooms,
     /// Asks other servers.
     pub client: FederationClient,
     /// Keys of all servers.
@@ -75,6 +77,3 @@ fn routes() -> Router<Federation> {
         .route("/_matrix/key/v2/server", get(keys::server))
         .method_not_allowed_fallback(async || error::ApiError::method_not_allowed())
 }
-
-#[cfg(test)]
-mod tests;

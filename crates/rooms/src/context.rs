@@ -8,8 +8,8 @@ use storage::{ReadError, Storage};
 use users::{StoreError, Users};
 
 use crate::{
-    RoomVersion, activity::RoomActivity, find::MayPublish, pdu::MAX_PDU_BYTES, read::Caches, signals::Signals,
-    tree::NodeCache, typing::Typing,
+    RoomVersion, activity::RoomActivity, find::MayPublish, pdu::MAX_PDU_BYTES, read::Caches, remote::Remote,
+    signals::Signals, tree::NodeCache, typing::Typing,
 };
 
 /// What the configuration decides about rooms.
@@ -50,6 +50,8 @@ pub(crate) struct Context {
     pub(crate) clock: SharedClock,
     pub(crate) random: Random,
     pub(crate) key: Arc<ServerKey>,
+    /// The way to other servers; `None`: this server takes part in no federation.
+    pub(crate) remote: Option<Remote>,
     pub(crate) options: Options,
     pub(crate) activity: Arc<RoomActivity>,
     pub(crate) nodes: Arc<NodeCache>,

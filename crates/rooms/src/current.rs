@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use primitives::NodeId;
-use ruma::{RoomId, UserId};
+use primitives::{NodeId, RoomNid, Slot};
+use ruma::{RoomId, ServerName, UserId};
 use storage::{
     ReadError, View,
     schema::rooms::{Membership, RoomHeads, SlotKey},
@@ -68,6 +68,21 @@ impl<'a> Current<'a> {
         let create = self.event("m.room.create", "").await?;
         let levels = self.event("m.room.power_levels", "").await?;
         Ok(create.map(|create| Powers::new(&create, levels.as_ref())))
+    }
+
+    /// The membership that a member's slot says.
+    pub(crate) async fn membership_in(&self, slot: Slot) -> Result<Option<Membership>, ReadError> {
+        Ok(self.trees.get(self.root, slot).await?.and_then(|entry| entry.membership))
+    }
+
+    /// The name of this server.
+    pub(crate) fn own_name(&self) -> &ServerName {
+        &self.context.options.server_name
+    }
+
+    /// The room's number.
+    pub(crate) fn nid(&self) -> RoomNid {
+        self.info.nid
     }
 
     /// The room's id.

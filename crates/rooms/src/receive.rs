@@ -8,7 +8,7 @@ mod judge;
 
 use std::future::Future;
 
-use primitives::UnixMillis;
+use federation_client::ValidAt;
 use ruma::{OwnedEventId, ServerName, serde::Base64, signatures::PublicKeyMap};
 use storage::{CommitError, ReadError, schema::rooms::Verdict};
 use tokio::sync::oneshot;
@@ -26,12 +26,12 @@ pub(crate) const AT_ONCE: usize = 50;
 /// Where the keys of other servers come from. May ask the network.
 pub trait EventKeys: Send + Sync {
     /// The keys that are wanted, as far as they can be had, valid at a time.
-    fn keys(&self, wanted: &[RequiredSignature], at: UnixMillis) -> impl Future<Output = PublicKeyMap> + Send;
+    fn keys(&self, wanted: &[RequiredSignature], at: ValidAt) -> impl Future<Output = PublicKeyMap> + Send;
 }
 
 /// A fixed set of keys.
 impl EventKeys for PublicKeyMap {
-    async fn keys(&self, _: &[RequiredSignature], _: UnixMillis) -> PublicKeyMap {
+    async fn keys(&self, _: &[RequiredSignature], _: ValidAt) -> PublicKeyMap {
         self.clone()
     }
 }
@@ -140,8 +140,9 @@ impl Room {
         let required = pdu.required_signatures().map_err(|error| error.to_string())?;
         let own_name: &ServerName = &self.context().options.server_name;
         let (own, others): (Vec<_>, Vec<_>) = required.into_iter().partition(|one| one.server == own_name);
-        let mut known =
-            if others.is_empty() { PublicKeyMap::new() } else { keys.keys(&others, pdu.origin_server_ts()).await };
+        let enforced = pdu.version().enforces_key_validity();
+        let at = if enforced { ValidAt::Time(pdu.origin_server_ts()) } else { ValidAt::Anytime };
+        let mut known = if others.is_empty() { PublicKeyMap::new() } else { keys.keys(&others, at).await };
         if !own.is_empty() {
             let key = &self.context().key;
             let public = Base64::new(key.public().to_vec());

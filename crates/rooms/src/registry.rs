@@ -24,6 +24,7 @@ use crate::{
     event_key::find_room,
     memory::RoomInfo,
     read::Reads,
+    remote::Remote,
     room::Room,
     signals::Signals,
     tree::NodeCache,
@@ -65,13 +66,14 @@ impl std::fmt::Debug for Rooms {
 }
 
 impl Rooms {
-    /// The rooms in a store. Reads nothing: rooms are loaded when they are first asked for.
+    /// The rooms in a store, and the way to other servers, if there is one. Reads nothing: rooms are loaded when they are first asked for.
     pub fn open(
         storage: Storage,
         users: Users,
         clock: SharedClock,
         random: Random,
         key: Arc<ServerKey>,
+        remote: Option<Remote>,
         options: Options,
     ) -> Self {
         let nodes: NodeCache = Cache::new(options.cached_nodes.max(1));
@@ -81,7 +83,8 @@ impl Rooms {
         let reads =
             Reads::new(storage.clone(), users.clone(), clock.clone(), Arc::clone(&activity), Arc::clone(&nodes));
         let (caches, typing, signals) = (Arc::clone(reads.caches()), Arc::clone(reads.typing()), Arc::default());
-        let context = Context { storage, users, clock, random, key, options, activity, nodes, caches, signals, typing };
+        let context =
+            Context { storage, users, clock, random, key, remote, options, activity, nodes, caches, signals, typing };
         let context = Arc::new(context);
         let workers = Arc::new(Workers::default());
         Self(Arc::new(Inner { context, reads, workers, known, numbers: tokio::sync::Mutex::new(0..0) }))
@@ -120,6 +123,11 @@ impl Rooms {
     /// The nodes of state trees that are in memory.
     pub fn nodes(&self) -> &Arc<NodeCache> {
         &self.0.context.nodes
+    }
+
+    /// The way to other servers; `None`: this server takes part in no federation.
+    pub fn remote(&self) -> Option<&Remote> {
+        self.0.context.remote.as_ref()
     }
 
     /// The options that the rooms were opened with.

@@ -69,7 +69,7 @@ impl Server {
             register(&users, name).await;
         }
         let key = Arc::new(ServerKey::new("1", [7; 32]).expect("valid"));
-        let rooms = Rooms::open(storage.clone(), users.clone(), shared, random, key, rooms);
+        let rooms = Rooms::open(storage.clone(), users.clone(), shared, random, key, None, rooms);
         Self { rooms, users, storage, clock }
     }
 

@@ -84,6 +84,7 @@ impl StoreCheck {
             clock: clock.clone(),
             random: random.clone(),
             key: Arc::clone(key),
+            remote: None,
             options: options.clone(),
             activity: Arc::clone(activity),
             signals: Arc::default(),

@@ -12,7 +12,7 @@ use federation::Federation;
 use federation_client::{FederationClient, KeyRing, NetworkServers, OwnKeys};
 use jobs::{Jobs, Projections};
 use primitives::{Random, SharedClock};
-use rooms::Rooms;
+use rooms::{Remote, Rooms};
 use ruma::{OwnedUserId, UserId};
 use search::Search;
 use storage::Storage;
@@ -96,10 +96,12 @@ impl Stack {
         let accounts = Accounts::open(config, clock, random).await?;
         let Accounts { storage, users } = accounts.clone();
         let own_keys = Arc::new(OwnKeys::new(config.server_name.clone(), key.clone(), old_keys));
-        let federation = config.federation.enabled.then(|| federate(config, &accounts, own_keys, clock, random));
-        let federation = federation.transpose()?;
+        let remote = config.federation.enabled.then(|| remote(config, &accounts, own_keys, clock, random));
+        let remote = remote.transpose()?;
         let options = options::rooms(config)?;
-        let rooms = Rooms::open(storage.clone(), users.clone(), clock.clone(), random.clone(), key, options);
+        let (on, us, at) = (storage.clone(), users.clone(), clock.clone());
+        let rooms = Rooms::open(on, us, at, random.clone(), key, remote.clone(), options);
+        let federation = remote.map(|remote| federate(config, &accounts, &rooms, remote, clock));
         let reads = rooms.reads().clone();
         let search = open_search(config, &storage, &rooms, clock).await?;
         let options = options::delayed_events(config);
@@ -206,21 +208,27 @@ async fn open_search(
     Ok(Some(Search::open(storage, rooms.reads().clone(), clock.clone(), options).await?))
 }
 
-/// What talks to other servers.
-fn federate(
+/// The way to other servers.
+fn remote(
     config: &Config,
     accounts: &Accounts,
     keys: Arc<OwnKeys>,
     clock: &SharedClock,
     random: &Random,
-) -> anyhow::Result<Federation> {
+) -> anyhow::Result<Remote> {
     let network = Arc::new(NetworkServers::open(&options::network(config))?);
     let client =
         FederationClient::new(keys, network, clock.clone(), random.clone(), options::federation_client(config));
     let (storage, notaries) = (accounts.storage.clone(), config.federation.notaries.clone());
     let ring = KeyRing::new(client.clone(), storage, clock.clone(), notaries);
-    let options = Arc::new(options::federation(config));
-    Ok(Federation { users: accounts.users.clone(), client, ring, clock: clock.clone(), options })
+    Ok(Remote { client, ring })
+}
+
+/// What answers other servers.
+fn federate(config: &Config, accounts: &Accounts, rooms: &Rooms, remote: Remote, clock: &SharedClock) -> Federation {
+    let Remote { client, ring } = remote;
+    let (users, rooms, options) = (accounts.users.clone(), rooms.clone(), Arc::new(options::federation(config)));
+    Federation { users, rooms, client, ring, clock: clock.clone(), options }
 }
 
 /// What a check of the store found.

@@ -1,11 +1,13 @@
 //! What tests of several crates share: a server's parts on a store in memory, and a clock that stands still until it is moved.
 
+pub mod world;
+
 use std::sync::Arc;
 
 use delayed_events::DelayedEvents;
 use jobs::{Jobs, Projections};
 use primitives::{ManualClock, Random, ServerKey, SharedClock, UnixMillis};
-use rooms::{Reads, Rooms};
+use rooms::{Reads, Remote, Rooms};
 use ruma::{OwnedServerName, ServerName};
 use search::Search;
 use storage::Storage;
@@ -64,11 +66,23 @@ impl Parts {
 
     /// A server on a store, with these options for its accounts.
     pub async fn with(storage: Storage, clock: Arc<ManualClock>, options: users::Options) -> Self {
-        let (shared, random): (SharedClock, _) = (clock.clone(), Random::seeded(2));
-        let users = Users::open(storage.clone(), shared.clone(), random.clone(), options).await.expect("accounts open");
         let key = Arc::new(ServerKey::new("1", [7; 32]).expect("a valid key"));
-        let options = rooms::Options::new(server_name());
-        let rooms = Rooms::open(storage.clone(), users.clone(), shared.clone(), random.clone(), key, options);
+        Self::linked(storage, clock, options, key, None).await
+    }
+
+    /// A server on a store, with these options for its accounts, that signs with this key and has a way to other servers.
+    pub async fn linked(
+        storage: Storage,
+        clock: Arc<ManualClock>,
+        options: users::Options,
+        key: Arc<ServerKey>,
+        remote: Option<Remote>,
+    ) -> Self {
+        let (shared, random): (SharedClock, _) = (clock.clone(), Random::seeded(2));
+        let rooms_options = rooms::Options::new(options.server_name.clone());
+        let users = Users::open(storage.clone(), shared.clone(), random.clone(), options).await.expect("accounts open");
+        let (us, at) = (users.clone(), shared.clone());
+        let rooms = Rooms::open(storage.clone(), us, at, random.clone(), key, remote, rooms_options);
         let reads = rooms.reads().clone();
         let memory = search::Options { file: None, memory_bytes: 1 << 20 };
         let search = Search::open(&storage, reads.clone(), clock.clone(), memory).await.expect("the index opens");

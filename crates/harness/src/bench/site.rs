@@ -53,7 +53,7 @@ impl Site {
         }
         let key = Arc::new(ServerKey::generate(&random));
         let options = ::rooms::Options::new(name.to_owned());
-        let rooms = Rooms::open(storage.clone(), users.clone(), clock.clone(), random, key, options);
+        let rooms = Rooms::open(storage.clone(), users.clone(), clock.clone(), random, key, None, options);
         Ok(Self { clock, storage, users, rooms, alice })
     }
 

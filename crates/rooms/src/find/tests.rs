@@ -112,7 +112,7 @@ fn opened(server: &Server, may_publish: MayPublish) -> Rooms {
     let clock: SharedClock = server.clock.clone();
     let key = Arc::new(ServerKey::new("1", [7; 32]).expect("valid"));
     let options = Options { may_publish, ..Options::new(server_name!("x").to_owned()) };
-    Rooms::open(server.storage.clone(), server.users.clone(), clock, Random::seeded(9), key, options)
+    Rooms::open(server.storage.clone(), server.users.clone(), clock, Random::seeded(9), key, None, options)
 }
 
 #[tokio::test]

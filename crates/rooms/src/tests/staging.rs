@@ -54,7 +54,7 @@ async fn here(disk: &MemoryDisk, faults: &Faults) -> Here {
     let users = Users::open(storage.clone(), clock.clone(), random.clone(), options).await.expect("opens");
     super::register(&users, "bob").await;
     let options = Options::new(server_name!("y").to_owned());
-    let rooms = Rooms::open(storage.clone(), users.clone(), clock, random, Arc::new(key_of_here()), options);
+    let rooms = Rooms::open(storage.clone(), users.clone(), clock, random, Arc::new(key_of_here()), None, options);
     Here { rooms, users, storage }
 }
 

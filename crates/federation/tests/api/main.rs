@@ -1,16 +1,14 @@
 //! The endpoints, asked as another server would ask them.
 
-mod pair;
 mod signed;
 
 use axum::{Router, body::Body};
+use federation::{Federation, endpoints::BUILT, router};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use testkit::world::{Server, World};
 use tower::ServiceExt;
-
-use self::pair::{Peer, World};
-use crate::{Federation, endpoints::BUILT, router};
 
 async fn answer(federation: &Federation, request: Request<Body>) -> (StatusCode, Value) {
     let others = Router::new().fallback(async || (StatusCode::IM_A_TEAPOT, "{}"));
@@ -26,7 +24,7 @@ async fn ask(federation: &Federation, method: Method, path: &str) -> (StatusCode
 
 #[tokio::test]
 async fn every_endpoint_of_the_table_is_served_and_knows_its_method() {
-    let Peer { federation, .. } = World::new().peer("hs.test", 1).await;
+    let Server { federation, .. } = World::new().server("hs.test", 1).await;
     for (method, path) in BUILT {
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
         let (status, _) = ask(&federation, method, path).await;
@@ -39,7 +37,7 @@ async fn every_endpoint_of_the_table_is_served_and_knows_its_method() {
 
 #[tokio::test]
 async fn what_needs_no_signature_is_told_to_anybody() {
-    let Peer { mut federation, .. } = World::new().peer("hs.test", 1).await;
+    let Server { mut federation, .. } = World::new().server("hs.test", 1).await;
     let (status, body) = ask(&federation, Method::GET, "/_matrix/federation/v1/version").await;
     assert_eq!((status, body), (StatusCode::OK, json!({ "server": { "name": "Sundial", "version": "1.2.3" } })));
     let (status, body) = ask(&federation, Method::GET, "/_matrix/key/v2/server").await;
@@ -55,8 +53,8 @@ async fn what_needs_no_signature_is_told_to_anybody() {
 #[tokio::test]
 async fn a_notary_adds_its_signature_to_what_it_knows() {
     let world = World::new();
-    let notary = world.peer("notary.test", 1).await;
-    world.peer("b.test", 2).await;
+    let notary = world.server("notary.test", 1).await;
+    world.server("b.test", 2).await;
     let (status, body) = ask(&notary.federation, Method::GET, "/_matrix/key/v2/query/b.test").await;
     assert_eq!(status, StatusCode::OK);
     let document = &body["server_keys"][0];

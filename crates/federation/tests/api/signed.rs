@@ -11,16 +11,14 @@ use ruma::{
     signatures::KeyPair, user_id,
 };
 use serde_json::{Value, json};
+use testkit::world::{Server, World};
 use users::{Authority, NewAccount};
 
-use super::{
-    answer,
-    pair::{Peer, World},
-};
+use super::answer;
 
 const PROFILE: &str = "/_matrix/federation/v1/query/profile?user_id=@alice:hs.test";
 
-async fn register_alice(peer: &Peer) {
+async fn register_alice(peer: &Server) {
     let account = NewAccount {
         authority: Authority::Administrator { admin: false, user_type: None },
         username: Some("alice".to_owned()),
@@ -32,7 +30,7 @@ async fn register_alice(peer: &Peer) {
 }
 
 /// The header of a request without a body that `peer` signs as `origin` for `destination`.
-fn signed_as(peer: &Peer, origin: &ServerName, destination: &ServerName, path: &str) -> XMatrix {
+fn signed_as(peer: &Server, origin: &ServerName, destination: &ServerName, path: &str) -> XMatrix {
     let request = Request::get(path).body("").expect("a request");
     let object = XMatrix::request_object(&request, origin, destination).expect("an object");
     let text = serde_json::to_vec(&object).expect("JSON");
@@ -55,7 +53,7 @@ fn unauthorized((status, body): &(StatusCode, Value), case: &str) {
 #[tokio::test]
 async fn two_servers_authenticate_to_each_other() {
     let world = World::new();
-    let (here, there) = (world.peer("hs.test", 1).await, world.peer("b.test", 2).await);
+    let (here, there) = (world.server("hs.test", 1).await, world.server("b.test", 2).await);
     register_alice(&here).await;
     let alice = user_id!("@alice:hs.test");
     let profile = there.client.profile(alice, None).await.expect("shown");
@@ -73,9 +71,9 @@ async fn two_servers_authenticate_to_each_other() {
 #[tokio::test]
 async fn profiles_are_not_shown_where_they_are_limited_and_names_must_be_valid() {
     let world = World::new();
-    let (mut here, there) = (world.peer("hs.test", 1).await, world.peer("b.test", 2).await);
+    let (mut here, there) = (world.server("hs.test", 1).await, world.server("b.test", 2).await);
     register_alice(&here).await;
-    let ask = async |here: &Peer, path: &str| {
+    let ask = async |here: &Server, path: &str| {
         let header = signed_as(&there, server_name!("b.test"), server_name!("hs.test"), path).to_string();
         answer(&here.federation, get(path, &[&header])).await
     };
@@ -85,7 +83,7 @@ async fn profiles_are_not_shown_where_they_are_limited_and_names_must_be_valid()
     assert_eq!((status, &body["errcode"]), (StatusCode::BAD_REQUEST, &json!("M_MISSING_PARAM")));
     assert_eq!(ask(&here, "/_matrix/federation/v1/query/profile?user_id=@a:else.test").await.0, StatusCode::NOT_FOUND);
     assert_eq!(ask(&here, PROFILE).await.0, StatusCode::OK);
-    let mut options = crate::Options::clone(&here.federation.options);
+    let mut options = federation::Options::clone(&here.federation.options);
     options.profiles_shown = false;
     here.federation.options = options.into();
     assert_eq!(ask(&here, PROFILE).await.0, StatusCode::FORBIDDEN);
@@ -94,8 +92,8 @@ async fn profiles_are_not_shown_where_they_are_limited_and_names_must_be_valid()
 #[tokio::test]
 async fn what_is_not_signed_by_its_origin_for_this_server_is_refused() {
     let world = World::new();
-    let (here, there) = (world.peer("hs.test", 1).await, world.peer("b.test", 2).await);
-    let other = world.peer("c.test", 3).await;
+    let (here, there) = (world.server("hs.test", 1).await, world.server("b.test", 2).await);
+    let other = world.server("c.test", 3).await;
     register_alice(&here).await;
     let (b, hs) = (server_name!("b.test"), server_name!("hs.test"));
     let good = signed_as(&there, b, hs, PROFILE).to_string();
@@ -130,8 +128,8 @@ async fn what_is_not_signed_by_its_origin_for_this_server_is_refused() {
 #[tokio::test]
 async fn expired_keys_sign_nothing_and_unknown_ones_cause_no_storm() {
     let world = World::new();
-    let here = world.peer("hs.test", 1).await;
-    let before = world.peer("b.test", 2).await;
+    let here = world.server("hs.test", 1).await;
+    let before = world.server("b.test", 2).await;
     register_alice(&here).await;
     let (b, hs) = (server_name!("b.test"), server_name!("hs.test"));
     let header = signed_as(&before, b, hs, PROFILE).to_string();
@@ -140,7 +138,7 @@ async fn expired_keys_sign_nothing_and_unknown_ones_cause_no_storm() {
     // The server rotates its key, and what is known of the old one ends.
     let current = before.keys.current();
     let old = OldKey { id: current.id().clone(), public: current.public(), expired: UnixMillis(1_700_000_000_000) };
-    let after = world.peer_with("b.test", 4, vec![old]).await;
+    let after = world.server_with("b.test", 4, vec![old]).await;
     world.clock.advance(Duration::from_hours(25));
     unauthorized(&answer(&here.federation, get(PROFILE, &[&header])).await, "an expired key");
     let header = signed_as(&after, b, hs, PROFILE).to_string();
@@ -161,14 +159,14 @@ async fn expired_keys_sign_nothing_and_unknown_ones_cause_no_storm() {
 #[tokio::test]
 async fn bodies_are_bounded_and_must_be_json() {
     let world = World::new();
-    let (here, there) = (world.peer("hs.test", 1).await, world.peer("b.test", 2).await);
+    let (here, there) = (world.server("hs.test", 1).await, world.server("b.test", 2).await);
     let good = signed_as(&there, server_name!("b.test"), server_name!("hs.test"), PROFILE).to_string();
     let post = |body: String, encoding: &str| {
         let request = Request::get(PROFILE).header(header::AUTHORIZATION, &good);
         request.header(header::CONTENT_ENCODING, encoding).body(Body::from(body)).expect("a request")
     };
     let cases = [
-        (" ".repeat(10_001), "identity", StatusCode::PAYLOAD_TOO_LARGE),
+        (" ".repeat(here.federation.options.request_max_bytes + 1), "identity", StatusCode::PAYLOAD_TOO_LARGE),
         ("{}".to_owned(), "gzip", StatusCode::UNSUPPORTED_MEDIA_TYPE),
         ("{".to_owned(), "identity", StatusCode::BAD_REQUEST),
         ("[".repeat(5_000), "identity", StatusCode::BAD_REQUEST),

@@ -1,0 +1,35 @@
+//! Other servers, as far as rooms have to do with them: who asks them, and who knows the keys that their events are signed with.
+
+use federation_client::{FederationClient, KeyRing, ValidAt};
+use ruma::{OwnedServerName, serde::Base64, signatures::PublicKeyMap};
+
+use crate::{pdu::RequiredSignature, receive::EventKeys};
+
+/// The way to other servers. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    /// Asks them.
+    pub client: FederationClient,
+    /// Knows their keys, and fetches those that it doesn't.
+    pub ring: KeyRing,
+}
+
+impl EventKeys for Remote {
+    /// All that can be had. One that can't is left out, and then the event's signature is not good.
+    async fn keys(&self, wanted: &[RequiredSignature], at: ValidAt) -> PublicKeyMap {
+        let mut found = PublicKeyMap::new();
+        for RequiredSignature { server, key_ids } in wanted {
+            for id in key_ids {
+                let Ok(key_id) = id.as_str().try_into() else { continue };
+                match self.ring.key(server, key_id, at).await {
+                    Ok(public) => {
+                        let of_server: &mut _ = found.entry(OwnedServerName::to_string(server)).or_default();
+                        of_server.insert(id.clone(), Base64::new(public.to_vec()));
+                    }
+                    Err(error) => tracing::debug!(%server, %id, %error, "the key of an event's signature can't be had"),
+                }
+            }
+        }
+        found
+    }
+}

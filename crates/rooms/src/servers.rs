@@ -1,0 +1,76 @@
+//! Which servers take part in a room, and which may.
+
+use ruma::{ServerName, events::room::server_acl::RoomServerAclEventContent};
+use storage::{
+    Direction, KeyRange, ReadError, Text,
+    schema::rooms::{Membership, RoomServerSlots},
+};
+
+use crate::{current::Current, room::Room};
+
+/// Slots that are looked at in one page.
+const PAGE: usize = 100;
+
+impl Room {
+    /// Whether the room's `m.room.server_acl` lets a server take part (client-server API, "Server ACLs"). Where there is none, or none that can be
+    /// read, every server may. A room that has gone lets nobody.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub async fn allows_server(&self, server: &ServerName) -> Result<bool, ReadError> {
+        match Current::read(self.context(), self.info()).await? {
+            Some(current) => current.allows_server(server).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Whether a user of the server is joined, by the current state.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub async fn has_server(&self, server: &ServerName) -> Result<bool, ReadError> {
+        match Current::read(self.context(), self.info()).await? {
+            Some(current) => current.has_server(server).await,
+            None => Ok(false),
+        }
+    }
+}
+
+impl Current<'_> {
+    pub(crate) async fn allows_server(&self, server: &ServerName) -> Result<bool, ReadError> {
+        let Some(event) = self.event("m.room.server_acl", "").await? else { return Ok(true) };
+        let content = event.content_as::<RoomServerAclEventContent>();
+        Ok(content.map_or(true, |content| content.is_allowed(server)))
+    }
+
+    pub(crate) async fn has_server(&self, server: &ServerName) -> Result<bool, ReadError> {
+        if server == self.own_name() {
+            return self.has_local_member().await;
+        }
+        let mut rest = Some(KeyRange::prefix(&(self.nid(), Text::new(server.as_str()))));
+        while let Some(range) = rest {
+            let page = self.view().scan::<RoomServerSlots>(&range, PAGE, Direction::Forward).await?;
+            for ((.., slot), ()) in page.rows {
+                if self.membership_in(slot).await? == Some(Membership::Join) {
+                    return Ok(true);
+                }
+            }
+            rest = page.rest;
+        }
+        Ok(false)
+    }
+
+    async fn has_local_member(&self) -> Result<bool, ReadError> {
+        let mut after = None;
+        loop {
+            let some = crate::local_members::some(self.view(), self.nid(), after, PAGE).await?;
+            if !some.joined.is_empty() {
+                return Ok(true);
+            }
+            match some.last {
+                Some(last) => after = Some(last),
+                None => return Ok(false),
+            }
+        }
+    }
+}

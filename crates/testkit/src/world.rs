@@ -1,0 +1,123 @@
+//! Whole servers in one process that reach each other without a network: each on a store in memory, all on one clock that stands still until it
+//! is moved. Requests are signed and verified as between real servers.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Router, body::Body};
+use bytes::Bytes;
+use federation::Federation;
+use federation_client::{ClientOptions, FakeServers, FederationClient, KeyRing, OldKey, OwnKeys, Pauses};
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use primitives::{ManualClock, Random, ServerKey, SharedClock, UnixMillis};
+use rooms::Remote;
+use ruma::{OwnedServerName, OwnedUserId, UserId};
+use storage::Storage;
+use tower::ServiceExt;
+use users::{Authority, NewAccount, RegistrationMode};
+
+use crate::Parts;
+
+/// Servers and their common time.
+#[derive(Debug)]
+pub struct World {
+    /// The way from each to each; a name can also lead to a function of the test.
+    pub servers: FakeServers,
+    /// Time; starts in November 2023.
+    pub clock: Arc<ManualClock>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self { servers: FakeServers::default(), clock: ManualClock::new(UnixMillis(1_700_000_000_000)) }
+    }
+}
+
+/// A server.
+#[derive(Debug)]
+pub struct Server {
+    /// Its name.
+    pub name: OwnedServerName,
+    /// What it is made of.
+    pub parts: Parts,
+    /// What answers the other servers.
+    pub federation: Federation,
+    /// What asks them.
+    pub client: FederationClient,
+    /// Its keys.
+    pub keys: Arc<OwnKeys>,
+}
+
+impl World {
+    /// No server yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A server of this name that signs with the key `ed25519:kSEED`, and has no users.
+    pub async fn server(&self, name: &str, seed: u8) -> Server {
+        self.server_with(name, seed, Vec::new()).await
+    }
+
+    /// The same, with keys that it signed with before.
+    pub async fn server_with(&self, name: &str, seed: u8, old: Vec<OldKey>) -> Server {
+        let shared: SharedClock = self.clock.clone();
+        self.server_on(Storage::memory(&shared, &Random::seeded(seed.into())), name, seed, old).await
+    }
+
+    /// The same, on a store that may have been used before: a server that was started again.
+    pub async fn server_on(&self, storage: Storage, name: &str, seed: u8, old: Vec<OldKey>) -> Server {
+        let name = OwnedServerName::try_from(name).expect("a name");
+        let shared: SharedClock = self.clock.clone();
+        let mut accounts = users::Options::new(name.clone());
+        accounts.registration = RegistrationMode::Open;
+        accounts.limits.enforce = false;
+        accounts.password_hash.memory_kib = 8;
+        accounts.password_hash.iterations = 1;
+        let key = Arc::new(ServerKey::new(&format!("k{seed}"), [seed; 32]).expect("a key"));
+        let keys = Arc::new(OwnKeys::new(name.clone(), key.clone(), old));
+        let options = ClientOptions {
+            answer_max_bytes: 32 << 20,
+            timeout: Duration::from_secs(30),
+            pauses: Pauses { min: Duration::from_mins(1), max: Duration::from_hours(1) },
+        };
+        let (servers, random) = (Arc::new(self.servers.clone()), Random::seeded(seed.into()));
+        let client = FederationClient::new(keys.clone(), servers, shared.clone(), random, options);
+        let ring = KeyRing::new(client.clone(), storage.clone(), shared.clone(), Vec::new());
+        let remote = Remote { client: client.clone(), ring: ring.clone() };
+        let parts = Parts::linked(storage, self.clock.clone(), accounts, key, Some(remote)).await;
+        let options = federation::Options {
+            server_address: Some(format!("fed.{name}:443")),
+            version: "1.2.3",
+            request_max_bytes: 12 << 20,
+            profiles_shown: true,
+        };
+        let (users, rooms, options) = (parts.users.clone(), parts.rooms.clone(), Arc::new(options));
+        let federation = Federation { users, rooms, client: client.clone(), ring, clock: shared, options };
+        let served = federation.clone();
+        self.servers.serve(name.clone(), move |request| serve(served.clone(), request));
+        Server { name, parts, federation, client, keys }
+    }
+}
+
+impl Server {
+    /// Makes an account of this name, if there is none yet.
+    pub async fn user(&self, localpart: &str) -> OwnedUserId {
+        let account = NewAccount {
+            authority: Authority::Administrator { admin: false, user_type: None },
+            username: Some(localpart.to_owned()),
+            password: None,
+            display_name: None,
+            session: None,
+        };
+        // On a store that was used before, the account is there.
+        drop(self.parts.users.register(account).await);
+        UserId::parse(format!("@{localpart}:{}", self.name)).expect("a user id")
+    }
+}
+
+async fn serve(federation: Federation, request: Request<Bytes>) -> Response<Bytes> {
+    let answered = federation::router(federation, Router::new()).oneshot(request.map(Body::from)).await;
+    let (parts, body) = answered.expect("an answer").into_parts();
+    Response::from_parts(parts, body.collect().await.expect("a body").to_bytes())
+}
