@@ -94,13 +94,13 @@ pub struct ServerVersion {
 }
 
 /// A request in the making.
-struct Ask<'a> {
-    method: Method,
-    path_and_query: String,
-    body: Option<&'a CanonicalJsonObject>,
-    signed: bool,
-    answer_max_bytes: usize,
-    timeout: Duration,
+pub(crate) struct Ask<'a> {
+    pub(crate) method: Method,
+    pub(crate) path_and_query: String,
+    pub(crate) body: Option<&'a CanonicalJsonObject>,
+    pub(crate) signed: bool,
+    pub(crate) answer_max_bytes: usize,
+    pub(crate) timeout: Duration,
 }
 
 impl FederationClient {
@@ -183,13 +183,14 @@ fn keys_bounds(ask: Ask<'_>) -> Ask<'_> {
 
 /// The machinery of a call.
 impl FederationClient {
-    fn get(&self, path_and_query: String) -> Ask<'static> {
+    /// A signed `GET` within the usual bounds.
+    pub(crate) fn get(&self, path_and_query: String) -> Ask<'static> {
         let ClientOptions { answer_max_bytes, timeout, .. } = self.0.options;
         Ask { method: Method::GET, path_and_query, body: None, signed: true, answer_max_bytes, timeout }
     }
 
     /// Asks, unless the server failed lately.
-    async fn ask(&self, server: &ServerName, ask: Ask<'_>) -> Result<Bytes, RemoteError> {
+    pub(crate) async fn ask(&self, server: &ServerName, ask: Ask<'_>) -> Result<Bytes, RemoteError> {
         match self.0.back_off.remaining(server) {
             Some(left) => Err(RemoteError::LeftAlone(left)),
             None => self.send(server, ask).await,
@@ -239,7 +240,6 @@ impl FederationClient {
 }
 
 fn sign(keys: &OwnKeys, request: &Request<Bytes>, destination: &ServerName) -> Result<XMatrix, RemoteError> {
-    let malformed = |error: serde_json::Error| RemoteError::Malformed(error.to_string());
     let signed = XMatrix::request_object(request, keys.server_name(), destination).map_err(malformed)?;
     let text = serde_json::to_vec(&signed).map_err(malformed)?;
     let (_, signature) = keys.current().sign(&text).into_parts();
@@ -247,19 +247,28 @@ fn sign(keys: &OwnKeys, request: &Request<Bytes>, destination: &ServerName) -> R
     Ok(XMatrix::new(origin, destination.to_owned(), key, Base64::new(signature)))
 }
 
-fn encoded(text: &str) -> String {
+/// A path segment or a value of the query.
+pub(crate) fn encoded(text: &str) -> String {
     utf8_percent_encode(text, PLAIN).to_string()
 }
 
-fn object(body: &[u8]) -> Result<CanonicalJsonObject, RemoteError> {
+/// Reads an answer that is an object of canonical JSON.
+pub(crate) fn object(body: &[u8]) -> Result<CanonicalJsonObject, RemoteError> {
     canonical::parse_object(body).map_err(|error| RemoteError::Malformed(error.to_string()))
 }
 
-fn read<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, RemoteError> {
+/// Reads an answer, nested no deeper than [`canonical::MAX_DEPTH`].
+pub(crate) fn read<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, RemoteError> {
     if canonical::deeper_than(body, canonical::MAX_DEPTH) {
         return Err(RemoteError::Malformed("nested too deep".to_owned()));
     }
-    serde_json::from_slice(body).map_err(|error| RemoteError::Malformed(error.to_string()))
+    serde_json::from_slice(body).map_err(malformed)
+}
+
+/// An answer, or a request, that makes no sense as JSON.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
+pub(crate) fn malformed(error: serde_json::Error) -> RemoteError {
+    RemoteError::Malformed(error.to_string())
 }
 
 fn refused(status: StatusCode, body: &[u8]) -> RemoteError {

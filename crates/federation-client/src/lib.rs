@@ -2,6 +2,7 @@
 
 pub mod address;
 mod backoff;
+pub mod calls;
 mod client;
 mod discovery;
 mod fake;

@@ -1,0 +1,3 @@
+//! One method of [`crate::FederationClient`] for each call; a file for what belongs together.
+
+pub mod events;
