@@ -4,7 +4,14 @@
 /// The endpoints, as the specification writes them.
 pub const BUILT: &[(&str, &str)] = &[
     ("GET", "/.well-known/matrix/server"),
+    ("GET", "/_matrix/federation/v1/backfill/{roomId}"),
+    ("GET", "/_matrix/federation/v1/event/{eventId}"),
+    ("GET", "/_matrix/federation/v1/event_auth/{roomId}/{eventId}"),
+    ("POST", "/_matrix/federation/v1/get_missing_events/{roomId}"),
     ("GET", "/_matrix/federation/v1/query/profile"),
+    ("GET", "/_matrix/federation/v1/state/{roomId}"),
+    ("GET", "/_matrix/federation/v1/state_ids/{roomId}"),
+    ("GET", "/_matrix/federation/v1/timestamp_to_event/{roomId}"),
     ("GET", "/_matrix/federation/v1/version"),
     ("POST", "/_matrix/key/v2/query"),
     ("GET", "/_matrix/key/v2/query/{serverName}"),

@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
+use rooms::read::ServeError;
 use serde_json::json;
 
 /// An error response (server-server API, "Standard error responses").
@@ -34,6 +35,11 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "M_NOT_FOUND", message)
     }
 
+    /// 400 `M_INVALID_PARAM`.
+    pub(crate) fn invalid_param(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "M_INVALID_PARAM", message)
+    }
+
     /// 401 `M_UNAUTHORIZED`: the request is not properly signed.
     pub(crate) fn unauthorized(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED", message)
@@ -53,6 +59,16 @@ impl ApiError {
     /// 405 `M_UNRECOGNIZED`: the endpoint knows no such method.
     pub(crate) fn method_not_allowed() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "M_UNRECOGNIZED", "Unrecognized method")
+    }
+}
+
+impl From<ServeError> for ApiError {
+    fn from(error: ServeError) -> Self {
+        match error {
+            ServeError::Forbidden => Self::forbidden(error.to_string()),
+            ServeError::NotFound => Self::not_found(error.to_string()),
+            ServeError::Storage(error) => Self::internal(error),
+        }
     }
 }
 

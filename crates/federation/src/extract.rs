@@ -10,19 +10,24 @@ use http::{HeaderMap, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use primitives::canonical;
 use ruma::{
-    OwnedServerName, api::federation::authentication::XMatrix, canonical_json::CanonicalJsonObject, serde::Base64,
-    signatures::PublicKeyMap,
+    OwnedEventId, OwnedRoomId, OwnedServerName, api::federation::authentication::XMatrix,
+    canonical_json::CanonicalJsonObject, serde::Base64, signatures::PublicKeyMap,
 };
 use serde::de::DeserializeOwned;
 
 use crate::{Federation, error::ApiError};
+
+/// Event ids that one request may name.
+const MAX_EVENT_IDS: usize = 1_000;
 
 /// A server that has signed its request: method, path, query and body.
 #[derive(Debug)]
 pub(crate) struct Signed {
     /// Who asks. Never this server.
     pub(crate) origin: OwnedServerName,
-    /// What was signed, but for the body.
+    /// The body as it came: JSON, or empty.
+    pub(crate) body: Bytes,
+    /// What else was signed.
     pub(crate) parts: Parts,
 }
 
@@ -40,8 +45,8 @@ impl FromRequest<Federation> for Signed {
         let request = http::Request::from_parts(parts, body);
         verify(federation, &claim, &request).await?;
         federation.client.heard_from(&claim.origin);
-        let (parts, _) = request.into_parts();
-        Ok(Self { origin: claim.origin, parts })
+        let (parts, body) = request.into_parts();
+        Ok(Self { origin: claim.origin, body, parts })
     }
 }
 
@@ -50,6 +55,24 @@ impl Signed {
     pub(crate) fn query<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         query(&self.parts)
     }
+}
+
+/// A room id out of a path.
+pub(crate) fn room_id(text: &str) -> Result<OwnedRoomId, ApiError> {
+    OwnedRoomId::try_from(text).map_err(|_| ApiError::invalid_param("Not a room id"))
+}
+
+/// An event id out of a path or a query.
+pub(crate) fn event_id(text: &str) -> Result<OwnedEventId, ApiError> {
+    OwnedEventId::try_from(text).map_err(|_| ApiError::invalid_param("Not an event id"))
+}
+
+/// The event ids that a request names.
+pub(crate) fn event_ids(texts: &[String]) -> Result<Vec<OwnedEventId>, ApiError> {
+    if texts.len() > MAX_EVENT_IDS {
+        return Err(ApiError::invalid_param(format!("More than {MAX_EVENT_IDS} event ids")));
+    }
+    texts.iter().map(|text| event_id(text)).collect()
 }
 
 /// The query's parameters.

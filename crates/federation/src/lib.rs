@@ -3,12 +3,19 @@
 //! One endpoint, or one resource's methods, a file. [`error`] is the only place where errors become `errcode`s. The way in for what other servers
 //! send is `rooms::Room::receive`.
 
+mod backfill;
 mod discovery;
 pub mod endpoints;
 pub mod error;
+mod event;
+mod event_auth;
 mod extract;
 mod keys;
+mod lists;
+mod missing_events;
 mod query;
+mod state;
+mod timestamp;
 
 use std::{fmt, sync::Arc};
 
@@ -18,6 +25,8 @@ use axum::{
 };
 use federation_client::{FederationClient, KeyRing, OwnKeys};
 use primitives::SharedClock;
+use rooms::read::ServedPdu;
+use serde_json::{Value, json};
 
 /// What the federation API is configured with.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +39,10 @@ pub struct Options {
     pub request_max_bytes: usize,
     /// Profiles are shown to other servers.
     pub profiles_shown: bool,
+    /// The most events that `get_missing_events` gives.
+    pub get_missing_events_max_events: usize,
+    /// The most events that `backfill` gives.
+    pub backfill_max_events: usize,
 }
 
 /// What every handler has. Cheap to clone.
@@ -54,6 +67,11 @@ impl Federation {
     fn keys(&self) -> &OwnKeys {
         self.client.own_keys()
     }
+
+    /// Events as the answers hold them that have the form of a transaction.
+    fn transaction(&self, pdus: &[ServedPdu]) -> Value {
+        json!({ "origin": self.keys().server_name(), "origin_server_ts": self.clock.now().0, "pdus": pdus })
+    }
 }
 
 impl fmt::Debug for Federation {
@@ -70,6 +88,13 @@ pub fn router(federation: Federation, others: Router) -> Router {
 fn routes() -> Router<Federation> {
     Router::new()
         .route("/.well-known/matrix/server", get(discovery::well_known))
+        .route("/_matrix/federation/v1/backfill/{roomId}", get(backfill::backfill))
+        .route("/_matrix/federation/v1/event/{eventId}", get(event::event))
+        .route("/_matrix/federation/v1/event_auth/{roomId}/{eventId}", get(event_auth::event_auth))
+        .route("/_matrix/federation/v1/get_missing_events/{roomId}", post(missing_events::missing_events))
+        .route("/_matrix/federation/v1/state/{roomId}", get(state::whole))
+        .route("/_matrix/federation/v1/state_ids/{roomId}", get(state::ids))
+        .route("/_matrix/federation/v1/timestamp_to_event/{roomId}", get(timestamp::timestamp_to_event))
         .route("/_matrix/federation/v1/version", get(discovery::version))
         .route("/_matrix/federation/v1/query/profile", get(query::profile))
         .route("/_matrix/key/v2/query", post(keys::query_many))

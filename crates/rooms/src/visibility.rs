@@ -1,13 +1,21 @@
 //! Who sees which event: the one function that every read path asks (specification, client-server API, "Room history visibility").
 //!
 //! The rules are pure: [`allows`] takes the state around an event and says yes or no. `Eyes` looks that state up for one reader and
-//! remembers it by state root, so that a page of messages costs one look-up, not one a message.
+//! remembers it by state root, so that a page of messages costs one look-up, not one a message. `ServerEyes` does the same for another
+//! server, which sees what any of its users sees.
 
 mod eyes;
+mod server_eyes;
 
-use storage::schema::rooms::Membership;
+use std::future::Future;
+
+use storage::{
+    ReadError,
+    schema::rooms::{EventHeader, Membership},
+};
 
 pub(crate) use eyes::{Eyes, Standing};
+pub(crate) use server_eyes::{ServerEyes, ServerStanding};
 
 /// `history_visibility` of `m.room.history_visibility`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +78,12 @@ pub fn was_there(before: Moment, after: Moment) -> bool {
         )
     };
     at(before) || at(after)
+}
+
+/// Who sees some events of a room and not others.
+pub(crate) trait Sight: Send {
+    /// Whether they may see an event of the room.
+    fn sees(&mut self, event: &EventHeader) -> impl Future<Output = Result<bool, ReadError>> + Send;
 }
 
 #[cfg(test)]

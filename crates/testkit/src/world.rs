@@ -91,6 +91,8 @@ impl World {
             version: "1.2.3",
             request_max_bytes: 12 << 20,
             profiles_shown: true,
+            get_missing_events_max_events: 20,
+            backfill_max_events: 100,
         };
         let (users, rooms, options) = (parts.users.clone(), parts.rooms.clone(), Arc::new(options));
         let federation = Federation { users, rooms, client: client.clone(), ring, clock: shared, options };

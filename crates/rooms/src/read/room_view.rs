@@ -103,15 +103,24 @@ impl<'a> RoomView<'a> {
 
     /// The key part under which stands what other events say of an event.
     pub(crate) fn target_hash(&self, event: &StoredEvent) -> [u8; 16] {
-        self.caches.hash.hash16(&[event.header.event_id.as_bytes()])
+        self.hash_of(&event.header.event_id)
+    }
+
+    fn hash_of(&self, event_id: &str) -> [u8; 16] {
+        self.caches.hash.hash16(&[event_id.as_bytes()])
     }
 
     /// The event that emptied an event, if one did.
     pub(crate) async fn redaction_of(&self, event: &StoredEvent) -> Result<Option<Rix>, ReadError> {
+        self.redaction_of_id(&event.header.event_id).await
+    }
+
+    /// The event that emptied the event of an id, if one did.
+    pub(crate) async fn redaction_of_id(&self, event_id: &str) -> Result<Option<Rix>, ReadError> {
         if !self.has_redactions().await? {
             return Ok(None);
         }
-        let target = self.target_hash(event);
+        let target = self.hash_of(event_id);
         let page = self.view.scan::<Redactions>(&KeyRange::prefix(&(self.nid, target)), 1, Direction::Forward).await?;
         Ok(page.rows.first().map(|((_, _, rix), ())| *rix))
     }

@@ -16,6 +16,7 @@ use super::{
     Access, PageDirection, ReadRoomError, Reader, Reads, RoomView, Shower,
     messages::{BEGINNING, END, Point},
 };
+use crate::visibility::Sight;
 
 /// Events compared on each side of the place where the times pass the wanted one.
 const AROUND: usize = 200;
@@ -71,17 +72,27 @@ impl Reads {
         let room = self.room(&view, room_id).await?.ok_or(ReadRoomError::Forbidden)?;
         let mut shower = Shower::open(&room, reader, self.0.clock.now()).await?;
         let access = Access::of(&room.open_head().await?, &mut shower.eyes).await?;
-        let end = access.cut(END);
-        let search = Search { ts, direction };
-        let turn = turning_point(&room, end, search).await?;
-        let mut best = None;
-        closest(&mut shower, (BEGINNING, turn), Direction::Backward, search, &mut best).await?;
-        closest(&mut shower, (turn, end), Direction::Forward, search, &mut best).await?;
-        let (_, (_, rix)) = best.ok_or(ReadRoomError::NotFound)?;
-        let event = room.event(rix).await?.ok_or(ReadRoomError::NotFound)?;
-        let event_id = event.header.event_id.as_str().try_into().map_err(|_| ReadRoomError::NotFound)?;
-        Ok(EventAtTime { event_id, origin_server_ts: event.header.origin_server_ts })
+        find(&room, &mut shower.eyes, access.cut(END), ts, direction).await
     }
+}
+
+/// The event before `end` that is closest to a time in a direction, of those that somebody sees.
+pub(super) async fn find(
+    room: &RoomView<'_>,
+    sight: &mut impl Sight,
+    end: Point,
+    ts: u64,
+    direction: PageDirection,
+) -> Result<EventAtTime, ReadRoomError> {
+    let search = Search { ts, direction };
+    let turn = turning_point(room, end, search).await?;
+    let mut best = None;
+    closest(room, sight, ((BEGINNING, turn), Direction::Backward), search, &mut best).await?;
+    closest(room, sight, ((turn, end), Direction::Forward), search, &mut best).await?;
+    let (_, (_, rix)) = best.ok_or(ReadRoomError::NotFound)?;
+    let event = room.event(rix).await?.ok_or(ReadRoomError::NotFound)?;
+    let event_id = event.header.event_id.as_str().try_into().map_err(|_| ReadRoomError::NotFound)?;
+    Ok(EventAtTime { event_id, origin_server_ts: event.header.origin_server_ts })
 }
 
 /// A place before which the times are those that looking back finds, and after which those that looking forward finds.
@@ -133,13 +144,12 @@ async fn outermost(room: &RoomView<'_>, end: Point, side: Direction) -> Result<O
 
 /// Looks through a part of the timeline for a closer event than the one found so far.
 async fn closest(
-    shower: &mut Shower<'_>,
-    (low, high): (Point, Point),
-    side: Direction,
+    room: &RoomView<'_>,
+    sight: &mut impl Sight,
+    ((low, high), side): ((Point, Point), Direction),
     search: Search,
     best: &mut Option<(u64, Point)>,
 ) -> Result<(), ReadError> {
-    let room = shower.room;
     let towards = side == search.direction.into();
     let mut looked_at = 0;
     let mut rest = Some(KeyRange::between(&(room.nid, low.0, low.1), &(room.nid, high.0, high.1)));
@@ -157,7 +167,7 @@ async fn closest(
             let found = (header.origin_server_ts, (rank, rix));
             if search.may_be(found.0)
                 && best.is_none_or(|best| search.closer(found, best))
-                && shower.eyes.sees(&header).await?
+                && sight.sees(&header).await?
             {
                 *best = Some(found);
             }

@@ -11,7 +11,7 @@ use storage::{
 };
 use users::ignoring::IgnoredUsers;
 
-use super::{HistoryVisibility, Moment, allows, was_there};
+use super::{HistoryVisibility, Moment, Sight, allows, was_there};
 use crate::{merge::DUMMY_EVENT, read::RoomView};
 
 /// How many changes of a user's membership are walked back to find the end of their last stay.
@@ -44,7 +44,7 @@ pub(crate) struct Eyes<'a> {
     slot: Option<Slot>,
     ignored: Option<Arc<IgnoredUsers>>,
     moments: HashMap<NodeId, Moment>,
-    visibilities: HashMap<Rix, HistoryVisibility>,
+    visibilities: Visibilities,
 }
 
 impl<'a> Eyes<'a> {
@@ -68,7 +68,15 @@ impl<'a> Eyes<'a> {
     ) -> Result<Self, ReadError> {
         let slot = room.slot("m.room.member", user_id.as_str()).await?;
         let ignored = room.caches.ignored(room.view, user_nid).await?;
-        Ok(Self { room, user_id, standing, slot, ignored, moments: HashMap::new(), visibilities: HashMap::new() })
+        Ok(Self {
+            room,
+            user_id,
+            standing,
+            slot,
+            ignored,
+            moments: HashMap::new(),
+            visibilities: Visibilities::default(),
+        })
     }
 
     /// How the reader stands to the room.
@@ -152,28 +160,45 @@ impl<'a> Eyes<'a> {
             return Ok(*moment);
         }
         let membership = self.room.member_at(root, self.slot).await?.map(|(_, membership)| membership);
-        let visibility = match self.room.state_at(root, "m.room.history_visibility", "").await? {
-            Some(rix) => self.visibility(rix).await?,
-            None => HistoryVisibility::default(),
-        };
+        let visibility = self.visibilities.at(self.room, root).await?;
         let moment = Moment { visibility, membership };
         self.moments.insert(root, moment);
         Ok(moment)
     }
+}
 
-    async fn visibility(&mut self, rix: Rix) -> Result<HistoryVisibility, ReadError> {
+impl Sight for Eyes<'_> {
+    async fn sees(&mut self, event: &EventHeader) -> Result<bool, ReadError> {
+        Eyes::sees(self, event).await
+    }
+}
+
+/// The history visibilities that a room has had, as far as they were looked up.
+#[derive(Default)]
+pub(super) struct Visibilities(HashMap<Rix, HistoryVisibility>);
+
+impl Visibilities {
+    /// The history visibility in a state.
+    pub(super) async fn at(&mut self, room: &RoomView<'_>, root: NodeId) -> Result<HistoryVisibility, ReadError> {
+        match room.state_at(root, "m.room.history_visibility", "").await? {
+            Some(rix) => self.set_by(room, rix).await,
+            None => Ok(HistoryVisibility::default()),
+        }
+    }
+
+    async fn set_by(&mut self, room: &RoomView<'_>, rix: Rix) -> Result<HistoryVisibility, ReadError> {
         #[derive(Deserialize)]
         struct Content {
             history_visibility: String,
         }
-        if let Some(visibility) = self.visibilities.get(&rix) {
+        if let Some(visibility) = self.0.get(&rix) {
             return Ok(*visibility);
         }
-        let event = self.room.event(rix).await?;
+        let event = room.event(rix).await?;
         let content = event.and_then(|event| event.content_as::<Content>());
         let visibility =
             content.map_or_else(HistoryVisibility::default, |c| HistoryVisibility::parse(&c.history_visibility));
-        self.visibilities.insert(rix, visibility);
+        self.0.insert(rix, visibility);
         Ok(visibility)
     }
 }

@@ -115,6 +115,8 @@ pub fn federation(config: &Config) -> federation::Options {
         version: env!("CARGO_PKG_VERSION"),
         request_max_bytes: bytes(config.limits.federation_request_max_bytes),
         profiles_shown: !config.profiles.limit_profile_requests_to_users_who_share_rooms,
+        get_missing_events_max_events: config.limits.get_missing_events_max_events as usize,
+        backfill_max_events: config.limits.backfill_max_events as usize,
     }
 }
 
