@@ -1,3 +1,4 @@
 //! One method of [`crate::FederationClient`] for each call; a file for what belongs together.
 
+pub mod directory;
 pub mod events;

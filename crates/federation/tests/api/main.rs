@@ -1,5 +1,7 @@
 //! The endpoints, asked as another server would ask them.
 
+mod far;
+mod history;
 mod signed;
 
 use axum::{Router, body::Body};

@@ -1,0 +1,153 @@
+//! A server that makes events by itself in a room of another, and hands them in as if they had just come.
+
+use primitives::UnixMillis;
+use rooms::{
+    Incoming, Outgoing, Pdu, Reader, Received, Room, RoomVersion,
+    auth::auth_types_for,
+    pdu::{BuildInput, build},
+};
+use ruma::{OwnedEventId, OwnedUserId, RoomId, UserId, canonical_json::CanonicalJsonObject};
+use serde_json::{Value, json};
+use testkit::world::Server;
+
+/// JSON as canonical JSON.
+pub(crate) fn object(value: &Value) -> CanonicalJsonObject {
+    serde_json::from_value(value.clone()).expect("canonical JSON")
+}
+
+/// A room of `here`, made by `alice`, and a server `there` that writes in it.
+pub(crate) struct Far<'a> {
+    pub(crate) here: &'a Server,
+    pub(crate) there: &'a Server,
+    pub(crate) room: Room,
+    pub(crate) alice: OwnedUserId,
+    /// A user of the far server.
+    pub(crate) bob: OwnedUserId,
+    /// The event that the next one follows.
+    pub(crate) last: OwnedEventId,
+}
+
+impl<'a> Far<'a> {
+    /// A public room with this history visibility, in which nobody of the far server is.
+    pub(crate) async fn outside(here: &'a Server, there: &'a Server, version: &str, visibility: &str) -> Self {
+        let (alice, bob) = (here.user("alice").await, there.user("bob").await);
+        let create = rooms::CreateRoom {
+            version: Some(version.to_owned()),
+            preset: Some(rooms::Preset::PublicChat),
+            ..rooms::CreateRoom::new(alice.clone())
+        };
+        let id = here.parts.rooms.create(create).await.expect("created");
+        let room = here.parts.rooms.room(&id).await.expect("there");
+        let mut far = Self { here, there, room, alice, bob, last: ruma::event_id!("$none").to_owned() };
+        far.set("m.room.history_visibility", "", json!({ "history_visibility": visibility })).await;
+        // State that is so already makes no event.
+        far.say("begin").await;
+        far
+    }
+
+    /// The same, which the far server's user has joined.
+    pub(crate) async fn joined(here: &'a Server, there: &'a Server, version: &str, visibility: &str) -> Self {
+        let mut far = Self::outside(here, there, version, visibility).await;
+        far.join().await;
+        far
+    }
+
+    /// The room's id.
+    pub(crate) fn id(&self) -> &RoomId {
+        self.room.id()
+    }
+
+    /// Alice says something.
+    pub(crate) async fn say(&mut self, body: &str) -> OwnedEventId {
+        let content = object(&json!({ "msgtype": "m.text", "body": body }));
+        self.sent(Outgoing::message(self.alice.clone(), "m.room.message", content)).await
+    }
+
+    /// Alice sets state.
+    pub(crate) async fn set(&mut self, kind: &str, key: &str, content: Value) -> OwnedEventId {
+        self.sent(Outgoing::state(self.alice.clone(), kind, key, object(&content))).await
+    }
+
+    async fn sent(&mut self, outgoing: Outgoing) -> OwnedEventId {
+        self.last = self.room.send(outgoing).await.expect("sent").event_id;
+        self.last.clone()
+    }
+
+    /// Bob joins.
+    pub(crate) async fn join(&mut self) -> OwnedEventId {
+        self.member("join").await
+    }
+
+    /// Bob's membership becomes this by himself.
+    pub(crate) async fn member(&mut self, membership: &str) -> OwnedEventId {
+        let bob = self.bob.clone();
+        let pdu = self.make(&bob, "m.room.member", Some(bob.as_str()), &json!({ "membership": membership })).await;
+        self.hand_in(pdu).await
+    }
+
+    /// Alice invites Bob, whose server knows of it by other ways.
+    pub(crate) async fn invite(&mut self) {
+        let (alice, bob) = (self.alice.clone(), self.bob.clone());
+        let pdu = self.make(&alice, "m.room.member", Some(bob.as_str()), &json!({ "membership": "invite" })).await;
+        self.hand_in(pdu).await;
+    }
+
+    /// An event that follows the last one, and is authorised by the room's state.
+    pub(crate) async fn make(&self, sender: &UserId, kind: &str, state_key: Option<&str>, content: &Value) -> Pdu {
+        let version = self.room.version();
+        let raw = serde_json::value::to_raw_value(content).expect("JSON");
+        let kind_of = kind.into();
+        let wanted = auth_types_for(version, &kind_of, sender, state_key, &raw).expect("auth types");
+        let mut auth = Vec::new();
+        for (kind, key) in wanted {
+            let alice = self.reader().await;
+            let found = self.here.parts.reads.state_event(&alice, self.id(), kind, &key).await;
+            auth.extend(
+                found.ok().map(|event| OwnedEventId::try_from(event.event.header.event_id.as_str()).expect("an id")),
+            );
+        }
+        self.build(version, sender, (kind, state_key, content), &auth)
+    }
+
+    fn build(
+        &self,
+        version: RoomVersion,
+        sender: &UserId,
+        (kind, state_key, content): (&str, Option<&str>, &Value),
+        auth: &[OwnedEventId],
+    ) -> Pdu {
+        let input = BuildInput {
+            version,
+            room_id: Some(self.id()),
+            sender,
+            event_type: kind,
+            state_key,
+            content: object(content),
+            redacts: None,
+            prev_events: std::slice::from_ref(&self.last),
+            auth_events: auth,
+            reference_hashes: None,
+            depth: 100,
+            origin_server_ts: UnixMillis(1_700_000_000_000),
+            extra: Vec::new(),
+        };
+        let signer = if sender.server_name() == self.here.name { self.here } else { self.there };
+        build(input, signer.keys.current(), &signer.name).expect("built")
+    }
+
+    /// The event is taken in and accepted.
+    pub(crate) async fn hand_in(&mut self, pdu: Pdu) -> OwnedEventId {
+        let remote = self.here.parts.rooms.remote().expect("federation");
+        let received = self.room.receive(vec![Incoming::new(pdu.json())], remote).await.expect("received");
+        let [Received::Stored(id, verdict)] = &received[..] else { panic!("{received:?}") };
+        assert_eq!(*verdict, storage::schema::rooms::Verdict::Accepted);
+        self.last = id.clone();
+        id.clone()
+    }
+
+    /// Alice, who reads.
+    pub(crate) async fn reader(&self) -> Reader {
+        let user_nid = self.here.parts.users.nid(&self.alice).await.expect("readable").expect("registered");
+        Reader { user_id: self.alice.clone(), user_nid, device_id: None }
+    }
+}
