@@ -32,7 +32,7 @@ export const device = (baseUrl, user) =>
     sdk.createClient({ baseUrl }).loginRequest({ type: "m.login.password", identifier: { type: "m.id.user", user }, password: PASSWORD });
 
 /// A client of a session that has synced.
-export const started = async (baseUrl, session, { threadSupport = false, ...options } = {}) => {
+export const started = async (baseUrl, session, { threadSupport = false, crypto = false, ...options } = {}) => {
     const client = sdk.createClient({
         baseUrl,
         userId: session.user_id,
@@ -42,6 +42,7 @@ export const started = async (baseUrl, session, { threadSupport = false, ...opti
         ...options,
     });
     clients.push(client);
+    if (crypto) await client.initRustCrypto({ useIndexedDB: false });
     await client.startClient({ lazyLoadMembers: true, initialSyncLimit: 5, threadSupport });
     await eventually("first sync", () => client.isInitialSyncComplete());
     return client;
