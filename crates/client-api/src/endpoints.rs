@@ -199,7 +199,6 @@ const OTHERS: &[(&str, &str)] = &[
     ("POST", "/_matrix/federation/v1/publicRooms"),
     ("GET", "/_matrix/federation/v1/query/directory"),
     ("GET", "/_matrix/federation/v1/query/{queryType}"),
-    ("PUT", "/_matrix/federation/v1/send/{txnId}"),
     ("PUT", "/_matrix/federation/v1/send_join/{roomId}/{eventId}"),
     ("PUT", "/_matrix/federation/v1/send_knock/{roomId}/{eventId}"),
     ("PUT", "/_matrix/federation/v1/send_leave/{roomId}/{eventId}"),

@@ -9,6 +9,7 @@ mod fake;
 mod keyring;
 mod network;
 mod own_keys;
+mod received;
 mod remote;
 
 pub use backoff::Pauses;
@@ -17,4 +18,5 @@ pub use fake::FakeServers;
 pub use keyring::{DocumentError, FetchError, KeyDocument, KeyError, KeyRing, ValidAt};
 pub use network::{NetworkError, NetworkOptions, NetworkServers};
 pub use own_keys::{OldKey, OwnKeys};
+pub use received::{ReceivedError, ReceivedTransactions};
 pub use remote::{BoxFuture, Outgoing, RemoteServers, Unreachable};

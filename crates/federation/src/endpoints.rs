@@ -13,6 +13,7 @@ pub const BUILT: &[(&str, &str)] = &[
     ("GET", "/_matrix/federation/v1/state_ids/{roomId}"),
     ("GET", "/_matrix/federation/v1/timestamp_to_event/{roomId}"),
     ("GET", "/_matrix/federation/v1/version"),
+    ("PUT", "/_matrix/federation/v1/send/{txnId}"),
     ("POST", "/_matrix/key/v2/query"),
     ("GET", "/_matrix/key/v2/query/{serverName}"),
     ("GET", "/_matrix/key/v2/server"),

@@ -25,7 +25,7 @@ const MAX_EVENT_IDS: usize = 1_000;
 pub(crate) struct Signed {
     /// Who asks. Never this server.
     pub(crate) origin: OwnedServerName,
-    /// The body as it came: JSON, or empty.
+    /// The body as it came: empty, or a JSON object nested no deeper than is read.
     pub(crate) body: Bytes,
     /// What else was signed.
     pub(crate) parts: Parts,
@@ -54,6 +54,11 @@ impl Signed {
     /// The query's parameters.
     pub(crate) fn query<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         query(&self.parts)
+    }
+
+    /// The body, read as some type; `M_BAD_JSON` if it is of another shape.
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        parse(&self.body)
     }
 }
 

@@ -10,6 +10,7 @@ pub mod error;
 mod event;
 mod event_auth;
 mod extract;
+mod inbound;
 mod keys;
 mod lists;
 mod missing_events;
@@ -21,12 +22,14 @@ use std::{fmt, sync::Arc};
 
 use axum::{
     Router,
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use federation_client::{FederationClient, KeyRing, OwnKeys};
 use primitives::SharedClock;
 use rooms::read::ServedPdu;
 use serde_json::{Value, json};
+
+pub use inbound::{Inbound, InboundLimits};
 
 /// What the federation API is configured with.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +59,8 @@ pub struct Federation {
     pub client: FederationClient,
     /// Keys of all servers.
     pub ring: KeyRing,
+    /// What other servers send.
+    pub inbound: Inbound,
     /// Time.
     pub clock: SharedClock,
     /// Configuration.
@@ -97,6 +102,7 @@ fn routes() -> Router<Federation> {
         .route("/_matrix/federation/v1/timestamp_to_event/{roomId}", get(timestamp::timestamp_to_event))
         .route("/_matrix/federation/v1/version", get(discovery::version))
         .route("/_matrix/federation/v1/query/profile", get(query::profile))
+        .route("/_matrix/federation/v1/send/{txnId}", put(inbound::transaction::send))
         .route("/_matrix/key/v2/query", post(keys::query_many))
         .route("/_matrix/key/v2/query/{serverName}", get(keys::query_one))
         .route("/_matrix/key/v2/server", get(keys::server))

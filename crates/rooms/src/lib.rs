@@ -76,7 +76,7 @@ pub use read::{ReadRoomError, Reader, Reads};
 pub use receipts::{Marks, ReceiptError, ReceiptType, RemoteReceipt, Thread};
 pub use receive::{EventKeys, Incoming, ReceiveError, Received};
 pub use registry::{RoomError, Rooms};
-pub use remote::Remote;
+pub use remote::{Remote, TakenIn};
 pub use room::Room;
 pub use signals::Signals;
 pub use staging::{StageError, StagedState, Staging};

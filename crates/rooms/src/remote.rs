@@ -1,7 +1,11 @@
 //! Other servers, as far as rooms have to do with them: who asks them, and who knows the keys that their events are signed with.
 
+mod inbound;
+
 use federation_client::{FederationClient, KeyRing, ValidAt};
 use ruma::{OwnedServerName, serde::Base64, signatures::PublicKeyMap};
+
+pub use inbound::TakenIn;
 
 use crate::{pdu::RequiredSignature, receive::EventKeys};
 

@@ -8,8 +8,8 @@ use anyhow::Context;
 use axum::Router;
 use client_api::Api;
 use delayed_events::DelayedEvents;
-use federation::Federation;
-use federation_client::{FederationClient, KeyRing, NetworkServers, OwnKeys};
+use federation::{Federation, Inbound};
+use federation_client::{FederationClient, KeyRing, NetworkServers, OwnKeys, ReceivedTransactions};
 use jobs::{Jobs, Projections};
 use primitives::{Random, SharedClock};
 use rooms::{Remote, Rooms};
@@ -159,6 +159,10 @@ impl Stack {
             let stopped = stop.clone();
             tasks.spawn(async move { search.run(stopped).await });
         }
+        if let Some(federation) = &self.federation {
+            let (inbound, stopped) = (federation.inbound.clone(), stop.clone());
+            tasks.spawn(async move { inbound.run(stopped).await });
+        }
         let (projections, stopped) = (self.projections.clone(), stop.clone());
         tasks.spawn(async move { projections.run(stopped).await });
     }
@@ -228,7 +232,9 @@ fn remote(
 fn federate(config: &Config, accounts: &Accounts, rooms: &Rooms, remote: Remote, clock: &SharedClock) -> Federation {
     let Remote { client, ring } = remote;
     let (users, rooms, options) = (accounts.users.clone(), rooms.clone(), Arc::new(options::federation(config)));
-    Federation { users, rooms, client, ring, clock: clock.clone(), options }
+    let received = ReceivedTransactions::new(accounts.storage.clone(), clock.clone());
+    let inbound = Inbound::new(received, clock.clone(), options::inbound(config));
+    Federation { users, rooms, client, ring, inbound, clock: clock.clone(), options }
 }
 
 /// What a check of the store found.

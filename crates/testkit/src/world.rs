@@ -5,8 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
-use federation::Federation;
-use federation_client::{ClientOptions, FakeServers, FederationClient, KeyRing, OldKey, OwnKeys, Pauses};
+use federation::{Federation, Inbound, InboundLimits};
+use federation_client::{
+    ClientOptions, FakeServers, FederationClient, KeyRing, OldKey, OwnKeys, Pauses, ReceivedTransactions,
+};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use primitives::{ManualClock, Random, ServerKey, SharedClock, UnixMillis};
@@ -95,7 +97,9 @@ impl World {
             backfill_max_events: 100,
         };
         let (users, rooms, options) = (parts.users.clone(), parts.rooms.clone(), Arc::new(options));
-        let federation = Federation { users, rooms, client: client.clone(), ring, clock: shared, options };
+        let received = ReceivedTransactions::new(parts.storage.clone(), shared.clone());
+        let inbound = Inbound::new(received, shared.clone(), InboundLimits::default());
+        let federation = Federation { users, rooms, client: client.clone(), ring, inbound, clock: shared, options };
         let served = federation.clone();
         self.servers.serve(name.clone(), move |request| serve(served.clone(), request));
         Server { name, parts, federation, client, keys }

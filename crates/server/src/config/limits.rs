@@ -32,6 +32,8 @@ pub struct Limits {
     pub federation_inbound_concurrent_per_origin: u32,
     /// Requests of one server waiting; more are refused with 429.
     pub federation_inbound_queued_per_origin: u32,
+    /// Bytes of all servers' requests under way and waiting; more are refused with 429.
+    pub federation_inbound_queued_max_bytes: u64,
     /// Events asked for and given by `get_missing_events`.
     pub get_missing_events_max_events: u32,
     /// Events asked for and given by `backfill`.
@@ -177,6 +179,7 @@ const DEFAULTS: Limits = Limits {
     federation_backoff_max_seconds: 86_400,
     federation_inbound_concurrent_per_origin: 3,
     federation_inbound_queued_per_origin: 50,
+    federation_inbound_queued_max_bytes: 256 << 20,
     get_missing_events_max_events: 20,
     backfill_max_events: 100,
     well_known_max_bytes: 50 << 10,

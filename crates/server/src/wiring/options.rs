@@ -120,6 +120,18 @@ pub fn federation(config: &Config) -> federation::Options {
     }
 }
 
+/// Those of other servers' transactions.
+pub fn inbound(config: &Config) -> federation::InboundLimits {
+    let (limits, count) = (&config.limits, |number: u32| usize::try_from(number).unwrap_or(usize::MAX));
+    federation::InboundLimits {
+        transaction_max_pdus: count(limits.transaction_max_pdus),
+        transaction_max_edus: count(limits.transaction_max_edus),
+        concurrent_per_origin: count(limits.federation_inbound_concurrent_per_origin),
+        queued_per_origin: count(limits.federation_inbound_queued_per_origin),
+        queued_max_bytes: bytes(limits.federation_inbound_queued_max_bytes),
+    }
+}
+
 /// Those of requests to other servers.
 pub fn federation_client(config: &Config) -> federation_client::ClientOptions {
     let limits = &config.limits;

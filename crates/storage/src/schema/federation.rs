@@ -12,6 +12,8 @@ tables! {
     KeyDocuments = 110, "key_document", (Text,) => KeyDocumentRow;
     /// A key that a server signs or has signed with, by server name and key id. Stays when the server stops publishing it.
     ServerKeys = 111, "server_key", (Text, Text) => ServerKeyRow;
+    /// The transactions of a server that are done, by its name: the newest few.
+    InboundTransactions = 115, "inbound_transaction", (Text,) => DoneTransactionsRow;
 }
 
 /// A server's own word on its keys.
@@ -36,10 +38,28 @@ pub struct ServerKeyRow {
     pub expired: bool,
 }
 
+/// Transactions of a server that are done, the newest last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoneTransactionsRow(pub Vec<DoneTransaction>);
+
+/// A transaction that is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoneTransaction {
+    /// The keyed hash of its id.
+    pub id: [u8; 16],
+    /// When it was done.
+    pub at: UnixMillis,
+    /// What was answered, JSON.
+    pub answer: String,
+}
+
 impl Versioned for KeyDocumentRow {
     const VERSION: u8 = 1;
 }
 impl Versioned for ServerKeyRow {
+    const VERSION: u8 = 1;
+}
+impl Versioned for DoneTransactionsRow {
     const VERSION: u8 = 1;
 }
 
@@ -59,5 +79,9 @@ mod tests {
             golden::<ServerKeys>(&key, &row),
             format!("server_key 780000656432353531393a310000 = 01{public}0501")
         );
+        let done = DoneTransaction { id: [9; 16], at: UnixMillis(5), answer: "{}".to_owned() };
+        let (id, row) = ("09".repeat(16), DoneTransactionsRow(vec![done]));
+        let text = golden::<InboundTransactions>(&(Text::new("x"),), &row);
+        assert_eq!(text, format!("inbound_transaction 780000 = 0101{id}05027b7d"));
     }
 }

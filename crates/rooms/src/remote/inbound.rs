@@ -1,0 +1,79 @@
+//! Events that another server sends on its own account, in a transaction (server-server API, "Checks performed on receipt of a PDU").
+
+use ruma::{OwnedEventId, RoomId, ServerName};
+use serde_json::value::RawValue;
+use storage::schema::rooms::Verdict;
+
+use crate::{Incoming, Pdu, ReceiveError, Received, Room, RoomError, Rooms, remote::Remote};
+
+/// What became of an event that another server sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenIn {
+    /// The event.
+    pub event_id: OwnedEventId,
+    /// Why it is not part of the room here; `None`: it is.
+    pub refused: Option<String>,
+}
+
+impl TakenIn {
+    fn of(event_id: OwnedEventId, received: Received) -> Self {
+        let refused = match received {
+            Received::Stored(_, Verdict::Accepted | Verdict::SoftFailed(_)) => None,
+            Received::Stored(_, Verdict::Rejected(reason)) | Received::Invalid(reason) => Some(reason),
+            Received::Missing(_, ids) => Some(format!("{} events that it needs could not be had", ids.len())),
+        };
+        Self { event_id, refused }
+    }
+}
+
+impl Rooms {
+    /// Takes in events of one room that a server sends. Answers for each that has an id in the room's version; of the others nothing can be said.
+    ///
+    /// # Errors
+    /// The room is not known here, or can't be read or written.
+    pub async fn receive_from(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        events: Vec<Box<RawValue>>,
+    ) -> Result<Vec<TakenIn>, ReceiveError> {
+        let room = self.room(room_id).await.map_err(|error| match error {
+            RoomError::Unknown => ReceiveError::UnknownRoom,
+            RoomError::Storage(error) => ReceiveError::Storage(error),
+        })?;
+        let Some(remote) = self.remote() else { return Err(ReceiveError::Unavailable) };
+        let mut parsed = Vec::with_capacity(events.len());
+        for event in events {
+            match Pdu::parse(room.version(), event.get().as_bytes()) {
+                Ok(pdu) => parsed.push((pdu, event)),
+                Err(error) => tracing::debug!(%origin, %room_id, %error, "something that is no event was dropped"),
+            }
+        }
+        room.receive_from(remote, origin, parsed).await
+    }
+}
+
+impl Room {
+    async fn receive_from(
+        &self,
+        remote: &Remote,
+        origin: &ServerName,
+        events: Vec<(Pdu, Box<RawValue>)>,
+    ) -> Result<Vec<TakenIn>, ReceiveError> {
+        let refused = if !self.has_server(&self.context().options.server_name).await? {
+            Some("this server is not in the room")
+        } else if !self.allows_server(origin).await? {
+            Some("the room's server ACL doesn't let the server take part")
+        } else {
+            None
+        };
+        let ids: Vec<_> = events.iter().map(|(pdu, _)| pdu.event_id().clone()).collect();
+        if let Some(refused) = refused {
+            let refuse = |event_id| TakenIn { event_id, refused: Some(refused.to_owned()) };
+            return Ok(ids.into_iter().map(refuse).collect());
+        }
+        let incoming = events.into_iter().map(|(_, json)| Incoming::new(json.get()));
+        let received = self.receive(incoming.collect(), remote).await?;
+        Ok(ids.into_iter().zip(received).map(|(id, received)| TakenIn::of(id, received)).collect())
+    }
+}
