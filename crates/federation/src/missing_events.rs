@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     Federation,
     error::ApiResult,
-    extract::{Signed, event_ids, parse, room_id},
+    extract::{Signed, event_ids, room_id},
 };
 
 /// Events that are sent if the request asks for no number.
@@ -32,7 +32,7 @@ pub(crate) async fn missing_events(
     Path(room): Path<String>,
     signed: Signed,
 ) -> ApiResult<Json<Value>> {
-    let Request { earliest_events, latest_events, limit, min_depth } = parse(&signed.body)?;
+    let Request { earliest_events, latest_events, limit, min_depth } = signed.json()?;
     let limit = limit.unwrap_or(DEFAULT_LIMIT).min(federation.options.get_missing_events_max_events);
     let (earliest_events, latest_events) = (event_ids(&earliest_events)?, event_ids(&latest_events)?);
     let request = MissingEventsRequest { earliest_events, latest_events, min_depth, limit };
