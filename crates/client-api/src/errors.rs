@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use ::rooms::{
     AliasError, CreateError, ForgetError, ReceiptError, RoomError, SendError, SubscriptionError, UpgradeError,
-    find::{MutualError, PublishError},
+    find::{BadQuery, MutualError, PublishError},
     read::ReadRoomError,
+    remote::NotAsked,
     tokens::BadToken,
     typing::TypingError,
 };
@@ -55,6 +56,21 @@ impl From<RemoteError> for ApiError {
                 Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", "The other server can't be asked now")
             }
         }
+    }
+}
+
+impl From<NotAsked> for ApiError {
+    fn from(error: NotAsked) -> Self {
+        match error {
+            NotAsked::NoFederation => Self::not_found("Other servers are not asked"),
+            NotAsked::Remote(error) => error.into(),
+        }
+    }
+}
+
+impl From<BadQuery> for ApiError {
+    fn from(error: BadQuery) -> Self {
+        Self::invalid_param(error.to_string())
     }
 }
 
@@ -494,6 +510,7 @@ impl From<AliasError> for ApiError {
             AliasError::Taken(_) => Self::new(StatusCode::CONFLICT, "M_UNKNOWN", error.to_string()),
             AliasError::Unknown(_) | AliasError::UnknownRoom => Self::not_found(error.to_string()),
             AliasError::Forbidden(reason) => Self::forbidden(reason),
+            AliasError::Remote(error) => error.into(),
             AliasError::Unavailable => Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", error.to_string()),
             AliasError::Storage(error) => Self::internal(error),
         }

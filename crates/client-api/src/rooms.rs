@@ -137,13 +137,13 @@ fn details(who: &Requester, reason: Option<String>) -> Details {
     Details { reason, local: send::local_of(who, None), ..Details::default() }
 }
 
-/// A room id, or the id that an alias of this server leads to.
+/// A room id, or the id that an alias leads to.
 pub(crate) async fn resolve(api: &Api, text: &str) -> ApiResult<OwnedRoomId> {
     let id =
         OwnedRoomOrAliasId::try_from(text).map_err(|_| ApiError::invalid_param("Neither a room id nor an alias"))?;
     match OwnedRoomId::try_from(id) {
         Ok(room) => Ok(room),
-        Err(alias) => Ok(api.rooms.resolve_alias(&alias).await?),
+        Err(alias) => Ok(api.rooms.find_alias(&alias).await?.room_id),
     }
 }
 

@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
-use rooms::read::ServeError;
+use rooms::{AliasError, read::ServeError};
 use serde_json::json;
 
 /// An error response (server-server API, "Standard error responses").
@@ -59,6 +59,15 @@ impl ApiError {
     /// 405 `M_UNRECOGNIZED`: the endpoint knows no such method.
     pub(crate) fn method_not_allowed() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "M_UNRECOGNIZED", "Unrecognized method")
+    }
+}
+
+impl From<AliasError> for ApiError {
+    fn from(error: AliasError) -> Self {
+        match error {
+            AliasError::Unknown(_) | AliasError::UnknownRoom => Self::not_found("No room has this alias"),
+            error => Self::internal(error),
+        }
     }
 }
 

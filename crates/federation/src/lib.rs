@@ -4,6 +4,7 @@
 //! send is `rooms::Room::receive`.
 
 mod backfill;
+mod directory;
 mod discovery;
 pub mod endpoints;
 pub mod error;
@@ -101,6 +102,8 @@ fn routes() -> Router<Federation> {
         .route("/_matrix/federation/v1/state_ids/{roomId}", get(state::ids))
         .route("/_matrix/federation/v1/timestamp_to_event/{roomId}", get(timestamp::timestamp_to_event))
         .route("/_matrix/federation/v1/version", get(discovery::version))
+        .route("/_matrix/federation/v1/publicRooms", get(directory::published).post(directory::searched))
+        .route("/_matrix/federation/v1/query/directory", get(directory::alias))
         .route("/_matrix/federation/v1/query/profile", get(query::profile))
         .route("/_matrix/federation/v1/send/{txnId}", put(inbound::transaction::send))
         .route("/_matrix/key/v2/query", post(keys::query_many))

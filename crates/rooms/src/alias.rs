@@ -13,6 +13,7 @@ use crate::{
     outgoing::{Outgoing, SendError},
     read::{ReadRoomError, Reader, Reads},
     registry::{RoomError, Rooms},
+    remote::NotAsked,
     room::Room,
     visibility::{Eyes, Standing},
 };
@@ -38,6 +39,9 @@ pub enum AliasError {
     /// The room is not known here (404).
     #[error("the room is not known here")]
     UnknownRoom,
+    /// Its server can't be asked.
+    #[error(transparent)]
+    Remote(#[from] NotAsked),
     /// The store can't be written now.
     #[error("aliases cannot be changed at the moment")]
     Unavailable,

@@ -14,7 +14,7 @@ mod summary;
 
 pub(crate) use about::AboutCache;
 pub use about::{Published, Summary};
-pub use directory::{DirectoryRequest, DirectoryResponse, Network};
+pub use directory::{BadQuery, DirectoryFilter, DirectoryQuery, DirectoryRequest, DirectoryResponse, Network};
 pub use hierarchy::{Hierarchy, HierarchyRequest, SpaceRoom};
 pub use mutual::{MutualError, MutualRooms};
 pub use people::{FoundPeople, Person, Searched};

@@ -39,7 +39,7 @@ pub mod receipts;
 pub mod receive;
 mod registry;
 mod relating;
-mod remote;
+pub mod remote;
 pub mod render;
 pub mod resolve;
 mod resolved;

@@ -1,10 +1,13 @@
 //! Other servers, as far as rooms have to do with them: who asks them, and who knows the keys that their events are signed with.
 
+mod directory;
 mod inbound;
 
-use federation_client::{FederationClient, KeyRing, ValidAt};
-use ruma::{OwnedServerName, serde::Base64, signatures::PublicKeyMap};
+use federation_client::{FederationClient, KeyRing, RemoteError, ValidAt};
+use ruma::{OwnedServerName, canonical_json::CanonicalJsonObject, serde::Base64, signatures::PublicKeyMap};
+use serde::{Serialize, de::DeserializeOwned};
 
+pub use directory::RemoteDirectory;
 pub use inbound::TakenIn;
 
 use crate::{pdu::RequiredSignature, receive::EventKeys};
@@ -16,6 +19,31 @@ pub struct Remote {
     pub client: FederationClient,
     /// Knows their keys, and fetches those that it doesn't.
     pub ring: KeyRing,
+}
+
+/// Why another server was not asked, or gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAsked {
+    /// This server takes part in no federation.
+    #[error("this server asks no others")]
+    NoFederation,
+    /// The other server did not do what it was asked.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+}
+
+/// A request's body.
+fn as_object(body: &impl Serialize) -> Result<CanonicalJsonObject, NotAsked> {
+    let malformed = |error: serde_json::Error| RemoteError::Malformed(error.to_string());
+    let value = serde_json::to_value(body).map_err(malformed)?;
+    Ok(serde_json::from_value(value).map_err(malformed)?)
+}
+
+/// An answer of the shape that it should have.
+fn shape<T: DeserializeOwned>(answer: CanonicalJsonObject) -> Result<T, NotAsked> {
+    let malformed = |error: serde_json::Error| RemoteError::Malformed(error.to_string());
+    let value = serde_json::to_value(answer).map_err(malformed)?;
+    Ok(serde_json::from_value(value).map_err(malformed)?)
 }
 
 impl EventKeys for Remote {

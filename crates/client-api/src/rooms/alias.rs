@@ -16,8 +16,8 @@ fn alias_id(text: &str) -> ApiResult<OwnedRoomAliasId> {
 }
 
 pub(super) async fn look_up(State(api): State<Api>, Args(alias): Args<String>) -> ApiResult<Json<Value>> {
-    let room = api.rooms.resolve_alias(&alias_id(&alias)?).await?;
-    Ok(Json(json!({ "room_id": room, "servers": [api.users.server_name()] })))
+    let found = api.rooms.find_alias(&alias_id(&alias)?).await?;
+    Ok(Json(json!({ "room_id": found.room_id, "servers": found.servers })))
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,13 +1,15 @@
 //! The endpoints, asked as another server would ask them.
 
+mod directory;
 mod far;
 mod history;
 mod signed;
 
 use axum::{Router, body::Body};
 use federation::{Federation, endpoints::BUILT, router};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
+use ruma::{api::federation::authentication::XMatrix, serde::Base64, signatures::KeyPair};
 use serde_json::{Value, json};
 use testkit::world::{Server, World};
 use tower::ServiceExt;
@@ -18,6 +20,18 @@ async fn answer(federation: &Federation, request: Request<Body>) -> (StatusCode,
     let status = response.status();
     let body = response.into_body().collect().await.expect("a body").to_bytes();
     (status, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+/// A request that `there` signs for `here`.
+async fn ask_signed(here: &Server, there: &Server, method: &str, path: &str, body: &str) -> (StatusCode, Value) {
+    let request = Request::builder().method(method).uri(path).body(body.to_owned()).expect("a request");
+    let object = XMatrix::request_object(&request, &there.name, &here.name).expect("an object");
+    let (_, signature) = there.keys.current().sign(&serde_json::to_vec(&object).expect("JSON")).into_parts();
+    let (origin, destination, key) = (there.name.clone(), here.name.clone(), there.keys.current().id().clone());
+    let claim = XMatrix::new(origin, destination, key, Base64::new(signature)).to_string();
+    let (mut parts, body) = request.into_parts();
+    parts.headers.insert(header::AUTHORIZATION, claim.parse().expect("a header"));
+    answer(&here.federation, Request::from_parts(parts, body.into())).await
 }
 
 async fn ask(federation: &Federation, method: Method, path: &str) -> (StatusCode, Value) {

@@ -40,7 +40,7 @@ const TYPES: [&str; 9] = [
 ];
 
 /// What the directory shows of a room (`PublishedRoomsChunk`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
     /// The room.
     pub room_id: OwnedRoomId,
@@ -59,7 +59,8 @@ pub struct Published {
     /// Its `type`, if it has one: `m.space`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub room_type: Option<String>,
-    /// Its join rule.
+    /// Its join rule; of rooms that other servers know and don't tell of, `public`.
+    #[serde(default = "public")]
     pub join_rule: String,
     /// Members who have joined.
     pub num_joined_members: u32,
@@ -67,6 +68,10 @@ pub struct Published {
     pub world_readable: bool,
     /// Whether guests may join it.
     pub guest_can_join: bool,
+}
+
+fn public() -> String {
+    "public".to_owned()
 }
 
 /// What previews show of a room (`RoomSummary`).

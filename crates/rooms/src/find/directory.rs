@@ -3,13 +3,13 @@
 use std::{cmp::Reverse, sync::Arc};
 
 use primitives::RoomNid;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use storage::{Direction, KeyRange, ReadError, View, schema::rooms::PublishedRooms};
 
 use super::about::{About, Published};
 use crate::{
     read::{ReadRoomError, Reads, RoomView},
-    tokens::DirectoryToken,
+    tokens::{BadToken, DirectoryToken},
 };
 
 /// Rooms of one page, at most; also if the client asks for no number.
@@ -27,6 +27,68 @@ pub enum Network {
     All,
     /// Those of one other network (`third_party_instance_id`).
     Instance(String),
+}
+
+/// The parameters of a request for a part of a directory, as clients and servers send them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct DirectoryQuery {
+    /// How many rooms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// A token of the directory that is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Which rooms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<DirectoryFilter>,
+    /// Rooms of all networks.
+    #[serde(default)]
+    pub include_all_networks: bool,
+    /// Rooms of one network that isn't Matrix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub third_party_instance_id: Option<String>,
+}
+
+/// Which rooms of a directory are wanted.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct DirectoryFilter {
+    /// What the name, the topic or the alias holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generic_search_term: Option<String>,
+    /// Only rooms of these types; `null` in it: rooms without a type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room_types: Option<Vec<Option<String>>>,
+}
+
+/// A query of a directory that makes no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadQuery {
+    /// Its token is none of this directory.
+    #[error(transparent)]
+    Token(#[from] BadToken),
+    /// It wants one network and all of them.
+    #[error("`third_party_instance_id` and `include_all_networks` exclude each other")]
+    Networks,
+}
+
+impl DirectoryQuery {
+    /// What is asked of this server's own directory.
+    ///
+    /// # Errors
+    /// The parameters contradict each other.
+    pub fn request(self) -> Result<DirectoryRequest, BadQuery> {
+        // Clients send an empty text for none.
+        let network = match (self.include_all_networks, self.third_party_instance_id.filter(|id| !id.is_empty())) {
+            (false, None) => Network::Own,
+            (true, None) => Network::All,
+            (false, Some(instance)) => Network::Instance(instance),
+            (true, Some(_)) => return Err(BadQuery::Networks),
+        };
+        let since = self.since.filter(|since| !since.is_empty()).map(|since| since.parse()).transpose()?;
+        let filter = self.filter.unwrap_or_default();
+        let (search_term, room_types) = (filter.generic_search_term, filter.room_types);
+        Ok(DirectoryRequest { limit: self.limit, since, search_term, room_types, network })
+    }
 }
 
 /// Which part of the directory is asked for.
