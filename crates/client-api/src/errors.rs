@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use ::rooms::{
-    AliasError, CreateError, ForgetError, ReceiptError, RoomError, SendError, SubscriptionError, UpgradeError,
+    AliasError, CreateError, ForgetError, ReceiptError, RemoteMembershipError, RoomError, SendError, SubscriptionError,
+    UpgradeError,
     find::{BadQuery, MutualError, PublishError},
     read::ReadRoomError,
     remote::NotAsked,
@@ -44,6 +45,18 @@ impl From<RemoteError> for ApiError {
         match error {
             RemoteError::Refused { status: StatusCode::NOT_FOUND, .. } => Self::not_found("Not found on its server"),
             RemoteError::Refused { status: StatusCode::FORBIDDEN, .. } => Self::forbidden("Its server forbids it"),
+            RemoteError::Refused { status: StatusCode::BAD_REQUEST, errcode, .. } => match errcode.as_str() {
+                "M_UNABLE_TO_AUTHORISE_JOIN" => {
+                    Self::bad("M_UNABLE_TO_AUTHORISE_JOIN", "The other server can't tell whether you may join")
+                }
+                "M_UNABLE_TO_GRANT_JOIN" => {
+                    Self::bad("M_UNABLE_TO_GRANT_JOIN", "Nobody on the other server may let you in")
+                }
+                "M_INCOMPATIBLE_ROOM_VERSION" => {
+                    Self::bad("M_INCOMPATIBLE_ROOM_VERSION", "The room is of a version that this server does not know")
+                }
+                _ => cannot_be_asked(&errcode),
+            },
             RemoteError::Unreachable(Unreachable::TimedOut) => {
                 Self::new(StatusCode::GATEWAY_TIMEOUT, "M_UNKNOWN", "The other server did not answer in time")
             }
@@ -51,10 +64,7 @@ impl From<RemoteError> for ApiError {
             | RemoteError::LeftAlone(_)
             | RemoteError::Unreachable(_)
             | RemoteError::Refused { .. }
-            | RemoteError::Malformed(_) => {
-                tracing::debug!(%error, "another server did not do what it was asked");
-                Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", "The other server can't be asked now")
-            }
+            | RemoteError::Malformed(_) => cannot_be_asked(&error),
         }
     }
 }
@@ -72,6 +82,11 @@ impl From<BadQuery> for ApiError {
     fn from(error: BadQuery) -> Self {
         Self::invalid_param(error.to_string())
     }
+}
+
+fn cannot_be_asked(reason: &dyn std::fmt::Display) -> ApiError {
+    tracing::debug!(%reason, "another server did not do what it was asked");
+    ApiError::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", "The other server can't be asked now")
 }
 
 impl From<LimitExceeded> for ApiError {
@@ -383,6 +398,7 @@ impl From<SendError> for ApiError {
             }
             SendError::Suspended => Self::suspended(),
             SendError::InviteBlocked => invite_blocked(),
+            SendError::NobodyVouches => Self::forbidden(error.to_string()),
             SendError::RemoteUser => Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", error.to_string()),
             SendError::Unavailable => Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", error.to_string()),
             SendError::Storage(error) => Self::internal(error),
@@ -395,6 +411,18 @@ impl From<RoomError> for ApiError {
         match error {
             RoomError::Unknown => Self::not_found("The room is not known here"),
             RoomError::Storage(error) => Self::internal(error),
+        }
+    }
+}
+
+impl From<RemoteMembershipError> for ApiError {
+    fn from(error: RemoteMembershipError) -> Self {
+        match error {
+            RemoteMembershipError::Here(error) => error.into(),
+            RemoteMembershipError::NobodyToAsk => Self::not_found("No server is known that is in the room"),
+            RemoteMembershipError::Remote(error) => error.into(),
+            RemoteMembershipError::UnsupportedVersion(_) => Self::bad("M_INCOMPATIBLE_ROOM_VERSION", error.to_string()),
+            RemoteMembershipError::Unusable(_) => Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", error.to_string()),
         }
     }
 }

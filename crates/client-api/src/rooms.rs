@@ -35,7 +35,7 @@ use ::rooms::{
     tokens::PageToken,
 };
 use http::Method;
-use ruma::{OwnedEventId, OwnedRoomId, OwnedRoomOrAliasId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedRoomOrAliasId, OwnedServerName};
 use serde::Deserialize;
 use users::Requester;
 
@@ -144,6 +144,36 @@ pub(crate) async fn resolve(api: &Api, text: &str) -> ApiResult<OwnedRoomId> {
     match OwnedRoomId::try_from(id) {
         Ok(room) => Ok(room),
         Err(alias) => Ok(api.rooms.find_alias(&alias).await?.room_id),
+    }
+}
+
+/// A room id, or the id that an alias of any server leads to; and by which servers one comes there, besides those that the client names.
+pub(crate) async fn way_to(api: &Api, text: &str, via: Via) -> ApiResult<(OwnedRoomId, Vec<OwnedServerName>)> {
+    let id =
+        OwnedRoomOrAliasId::try_from(text).map_err(|_| ApiError::invalid_param("Neither a room id nor an alias"))?;
+    let mut servers = via.servers();
+    match OwnedRoomId::try_from(id) {
+        Ok(room) => Ok((room, servers)),
+        Err(alias) => {
+            let target = api.rooms.find_alias(&alias).await?;
+            servers.extend(target.servers);
+            Ok((target.room_id, servers))
+        }
+    }
+}
+
+/// The servers through which a client wants a room to be asked for: under the name that the specification has now, or the one that it had.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Via {
+    #[serde(default)]
+    via: Vec<OwnedServerName>,
+    #[serde(default)]
+    server_name: Vec<OwnedServerName>,
+}
+
+impl Via {
+    fn servers(self) -> Vec<OwnedServerName> {
+        if self.via.is_empty() { self.server_name } else { self.via }
     }
 }
 

@@ -36,6 +36,10 @@ pub struct ClientOptions {
     pub answer_max_bytes: usize,
     /// The longest wait for an answer.
     pub timeout: Duration,
+    /// The largest answer that holds the state of a room, in bytes.
+    pub state_answer_max_bytes: usize,
+    /// The longest wait for the answer to a join.
+    pub join_timeout: Duration,
     /// How long a server that failed is left alone.
     pub pauses: Pauses,
 }
@@ -183,6 +187,10 @@ fn keys_bounds(ask: Ask<'_>) -> Ask<'_> {
 
 /// The machinery of a call.
 impl FederationClient {
+    pub(crate) fn options(&self) -> &ClientOptions {
+        &self.0.options
+    }
+
     /// A signed `GET` within the usual bounds.
     pub(crate) fn get(&self, path_and_query: String) -> Ask<'static> {
         let ClientOptions { answer_max_bytes, timeout, .. } = self.0.options;

@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
-use rooms::{AliasError, read::ServeError};
+use rooms::{AliasError, RoomError, read::ServeError, resident::ResidentError};
 use serde_json::json;
 
 /// An error response (server-server API, "Standard error responses").
@@ -19,6 +19,8 @@ pub struct ApiError {
     pub errcode: &'static str,
     /// The `error`: a sentence for people.
     pub message: Cow<'static, str>,
+    /// The `room_version` of `M_INCOMPATIBLE_ROOM_VERSION`.
+    pub room_version: Option<&'static str>,
 }
 
 /// What an endpoint answers.
@@ -27,7 +29,7 @@ pub(crate) type ApiResult<T> = Result<T, ApiError>;
 impl ApiError {
     /// An error with this status, code and sentence.
     pub(crate) fn new(status: StatusCode, errcode: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, errcode, message: message.into() }
+        Self { status, errcode, message: message.into(), room_version: None }
     }
 
     /// 404 `M_NOT_FOUND`.
@@ -35,14 +37,14 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "M_NOT_FOUND", message)
     }
 
-    /// 400 `M_INVALID_PARAM`.
-    pub(crate) fn invalid_param(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "M_INVALID_PARAM", message)
-    }
-
     /// 401 `M_UNAUTHORIZED`: the request is not properly signed.
     pub(crate) fn unauthorized(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "M_UNAUTHORIZED", message)
+    }
+
+    /// 400 `M_INVALID_PARAM`.
+    pub(crate) fn invalid_param(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "M_INVALID_PARAM", message)
     }
 
     /// 403 `M_FORBIDDEN`.
@@ -83,6 +85,39 @@ impl From<ServeError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(json!({ "errcode": self.errcode, "error": self.message }))).into_response()
+        let mut body = json!({ "errcode": self.errcode, "error": self.message });
+        if let Some(version) = self.room_version {
+            body["room_version"] = version.into();
+        }
+        (self.status, Json(body)).into_response()
+    }
+}
+
+impl From<RoomError> for ApiError {
+    fn from(error: RoomError) -> Self {
+        match error {
+            RoomError::Unknown => Self::not_found("The room is not known here"),
+            RoomError::Storage(error) => Self::internal(error),
+        }
+    }
+}
+
+impl From<ResidentError> for ApiError {
+    fn from(error: ResidentError) -> Self {
+        let bad = |errcode| Self::new(StatusCode::BAD_REQUEST, errcode, error.to_string());
+        match error {
+            ResidentError::UnknownRoom => Self::not_found("This server is not in the room"),
+            ResidentError::IncompatibleVersion(version) => {
+                Self { room_version: Some(version.as_str()), ..bad("M_INCOMPATIBLE_ROOM_VERSION") }
+            }
+            ResidentError::Invalid(_) => bad("M_INVALID_PARAM"),
+            ResidentError::Forbidden(reason) => Self::forbidden(reason),
+            ResidentError::UnableToAuthorise => bad("M_UNABLE_TO_AUTHORISE_JOIN"),
+            ResidentError::UnableToGrant => bad("M_UNABLE_TO_GRANT_JOIN"),
+            ResidentError::Unavailable => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", "The room cannot be written to at the moment")
+            }
+            ResidentError::Storage(error) => Self::internal(error),
+        }
     }
 }

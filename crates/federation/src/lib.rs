@@ -14,6 +14,7 @@ mod extract;
 mod inbound;
 mod keys;
 mod lists;
+mod membership;
 mod missing_events;
 mod query;
 mod state;
@@ -78,6 +79,11 @@ impl Federation {
     fn transaction(&self, pdus: &[ServedPdu]) -> Value {
         json!({ "origin": self.keys().server_name(), "origin_server_ts": self.clock.now().0, "pdus": pdus })
     }
+
+    /// Where the keys come from that events are signed with.
+    fn remote(&self) -> rooms::Remote {
+        rooms::Remote { client: self.client.clone(), ring: self.ring.clone() }
+    }
 }
 
 impl fmt::Debug for Federation {
@@ -109,5 +115,12 @@ fn routes() -> Router<Federation> {
         .route("/_matrix/key/v2/query", post(keys::query_many))
         .route("/_matrix/key/v2/query/{serverName}", get(keys::query_one))
         .route("/_matrix/key/v2/server", get(keys::server))
+        .route("/_matrix/federation/v1/make_join/{roomId}/{userId}", get(membership::make::join))
+        .route("/_matrix/federation/v1/make_knock/{roomId}/{userId}", get(membership::make::knock))
+        .route("/_matrix/federation/v1/make_leave/{roomId}/{userId}", get(membership::make::leave))
+        .route("/_matrix/federation/v1/send_join/{roomId}/{eventId}", put(membership::send_join::v1))
+        .route("/_matrix/federation/v2/send_join/{roomId}/{eventId}", put(membership::send_join::v2))
+        .route("/_matrix/federation/v1/send_leave/{roomId}/{eventId}", put(membership::send_leave::v1))
+        .route("/_matrix/federation/v2/send_leave/{roomId}/{eventId}", put(membership::send_leave::v2))
         .method_not_allowed_fallback(async || error::ApiError::method_not_allowed())
 }

@@ -26,6 +26,8 @@ pub(crate) struct Lists {
     left: VecDeque<(&'static str, EventSeries)>,
     /// What is to be sent next.
     text: String,
+    /// What ends the response.
+    end: &'static str,
     /// Whether the list that is being sent has begun.
     begun: bool,
     ended: bool,
@@ -34,7 +36,18 @@ pub(crate) struct Lists {
 impl Lists {
     /// An object without fields.
     pub(crate) fn new(shape: Shape) -> Self {
-        Self { shape, left: VecDeque::new(), text: "{".to_owned(), begun: false, ended: false }
+        Self { shape, left: VecDeque::new(), text: "{".to_owned(), end: "}", begun: false, ended: false }
+    }
+
+    /// The object as the second part of a pair, after a status of 200: the form of version 1 of some endpoints.
+    pub(crate) fn in_pair(self) -> Self {
+        Self { text: format!("[200,{}", self.text), end: "}]", ..self }
+    }
+
+    /// With a field before the lists.
+    pub(crate) fn field(mut self, name: &'static str, json: &str) -> Self {
+        self.text.extend(["\"", name, "\":", json, ","]);
+        self
     }
 
     /// With one list more.
@@ -59,7 +72,7 @@ impl Lists {
     /// The next part of the text; none at the end.
     async fn next(&mut self) -> Result<Option<String>, ServeError> {
         let Some((name, events)) = self.left.front_mut() else {
-            return Ok((!mem::replace(&mut self.ended, true)).then(|| "}".to_owned()));
+            return Ok((!mem::replace(&mut self.ended, true)).then(|| self.end.to_owned()));
         };
         let (mut text, first) = (mem::take(&mut self.text), !mem::replace(&mut self.begun, true));
         if first {

@@ -16,9 +16,9 @@ use users::Limit;
 pub(crate) use check::{check, check_invite};
 pub use forget::ForgetError;
 pub use guests::SeenOut;
-pub(crate) use guests::lets_guests_in;
+pub(crate) use guests::{has_guest_account, lets_guests_in};
 pub use profile::FIELDS as PROFILE_FIELDS;
-pub(crate) use restricted::JoinRules;
+pub(crate) use restricted::{JoinRules, NotVouched};
 
 use crate::{
     context::read_error,
@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// The content field of a join that names the member who vouches for it (specification, "Restricted rooms").
-const AUTHORISER: &str = "join_authorised_via_users_server";
+pub(crate) const AUTHORISER: &str = "join_authorised_via_users_server";
 
 /// What goes with a change of membership.
 #[derive(Debug, Default)]

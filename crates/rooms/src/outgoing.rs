@@ -175,6 +175,9 @@ pub enum SendError {
     /// The sender's account is suspended (`M_USER_SUSPENDED`).
     #[error("you cannot do this while your account is suspended")]
     Suspended,
+    /// The room's rule asks for somebody who vouches for the sender, and nobody of this server may: a member of another would have to.
+    #[error("nobody on this server may let you in")]
+    NobodyVouches,
     /// Another server would have to take part, and can't be asked.
     #[error("the user's server cannot be reached")]
     RemoteUser,

@@ -91,6 +91,8 @@ pub(crate) struct Prepared {
     pub(crate) pdu: Pdu,
     pub(crate) outlier: bool,
     pub(crate) state_before: Option<Vec<OwnedEventId>>,
+    /// It came here first: this server tells the others of it.
+    pub(crate) relay: bool,
 }
 
 impl Room {
@@ -131,9 +133,24 @@ impl Room {
         if pdu.room_id() != self.id() {
             return Err("the event is of another room".to_owned());
         }
+        let pdu = self.checked(pdu, keys).await?;
+        Ok(Prepared { pdu, outlier: event.outlier, state_before: event.state_before, relay: false })
+    }
+
+    /// Takes in one event that came here first.
+    pub(crate) async fn receive_first(&self, pdu: Pdu, keys: &impl EventKeys) -> Result<Received, ReceiveError> {
+        let pdu = match self.checked(pdu, keys).await {
+            Ok(pdu) => pdu,
+            Err(reason) => return Ok(Received::Invalid(reason)),
+        };
+        let received = self.submit(vec![Prepared { pdu, outlier: false, state_before: None, relay: true }]).await?;
+        received.into_iter().next().ok_or(ReceiveError::Unavailable)
+    }
+
+    /// The event, if its signatures are good: whole, or redacted if its content doesn't fit its hash.
+    async fn checked(&self, pdu: Pdu, keys: &impl EventKeys) -> Result<Pdu, String> {
         self.check_signatures(&pdu, keys).await?;
-        let pdu = if pdu.content_hash_matches() { pdu } else { pdu.redacted().map_err(|error| error.to_string())? };
-        Ok(Prepared { pdu, outlier: event.outlier, state_before: event.state_before })
+        if pdu.content_hash_matches() { Ok(pdu) } else { pdu.redacted().map_err(|error| error.to_string()) }
     }
 
     async fn check_signatures(&self, pdu: &Pdu, keys: &impl EventKeys) -> Result<(), String> {

@@ -24,7 +24,7 @@ use crate::{
     event_key::find_room,
     memory::RoomInfo,
     read::Reads,
-    remote::Remote,
+    remote::{Remote, UnderWay},
     room::Room,
     signals::Signals,
     tree::NodeCache,
@@ -55,6 +55,7 @@ struct Inner {
     context: Arc<Context>,
     reads: Reads,
     workers: Arc<Workers>,
+    under_way: UnderWay,
     known: Cache<OwnedRoomId, Arc<RoomInfo>>,
     numbers: tokio::sync::Mutex<Range<u32>>,
 }
@@ -87,7 +88,8 @@ impl Rooms {
             Context { storage, users, clock, random, key, remote, options, activity, nodes, caches, signals, typing };
         let context = Arc::new(context);
         let workers = Arc::new(Workers::default());
-        Self(Arc::new(Inner { context, reads, workers, known, numbers: tokio::sync::Mutex::new(0..0) }))
+        let under_way = UnderWay::default();
+        Self(Arc::new(Inner { context, reads, workers, under_way, known, numbers: tokio::sync::Mutex::new(0..0) }))
     }
 
     /// A room by its id.
@@ -146,6 +148,20 @@ impl Rooms {
     #[cfg(test)]
     pub(crate) fn loaded_workers(&self) -> usize {
         self.0.workers.inboxes.lock().len()
+    }
+
+    pub(crate) fn under_way(&self) -> &UnderWay {
+        &self.0.under_way
+    }
+
+    /// Runs something on a task of its own, which goes on though nobody waits for it any more, until the server ends; `None` then.
+    pub(crate) async fn on_its_own<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let cancel = self.0.workers.cancel.clone();
+        let task = self.0.workers.tracker.spawn(async move { cancel.run_until_cancelled(work).await });
+        task.await.ok().flatten()
     }
 
     pub(crate) fn context(&self) -> &Arc<Context> {

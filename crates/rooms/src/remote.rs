@@ -1,14 +1,24 @@
-//! Other servers, as far as rooms have to do with them: who asks them, and who knows the keys that their events are signed with.
+//! Other servers, as far as rooms have to do with them: who asks them, and who knows the keys that their events are signed with. What is asked of them
+//! about rooms is in the files below; all of it happens outside the rooms' workers (I13).
 
 mod directory;
+mod error;
+mod from_template;
+mod given;
 mod inbound;
+mod join;
+mod keys;
+mod servers;
+mod under_way;
 
 use federation_client::{FederationClient, KeyRing, RemoteError, ValidAt};
 use ruma::{OwnedServerName, canonical_json::CanonicalJsonObject, serde::Base64, signatures::PublicKeyMap};
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use directory::RemoteDirectory;
+pub use error::RemoteMembershipError;
 pub use inbound::TakenIn;
+pub(crate) use under_way::UnderWay;
 
 use crate::{pdu::RequiredSignature, receive::EventKeys};
 

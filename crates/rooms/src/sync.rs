@@ -41,6 +41,7 @@ pub use response::{
     DeviceLists, Events, InvitedRoom, JoinedRoom, KnockedRoom, LeftRoom, Notifications, RoomSummary, StatePart,
     Stripped, SyncResponse, SyncRooms, SyncTimeline,
 };
+pub(crate) use summary::{has_name, heroes};
 
 /// The longest that a request is held open, whatever the client asks for.
 pub const MAX_TIMEOUT: Duration = Duration::from_mins(5);

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    Pdu,
     append::Appended,
     change::Change,
     context::Context,
@@ -36,6 +37,8 @@ const ATTEMPTS: usize = 2;
 pub(crate) enum Request {
     /// Make and send an event.
     Send(SendRequest),
+    /// Make an event, and keep nothing of it.
+    Draft(DraftRequest),
     /// Take in events that were made elsewhere.
     Receive(ReceiveRequest),
     /// Put the room together.
@@ -46,6 +49,12 @@ pub(crate) enum Request {
 pub(crate) struct SendRequest {
     pub(crate) outgoing: Box<Outgoing>,
     pub(crate) reply: oneshot::Sender<Result<Sent, SendError>>,
+}
+
+/// An event that another server has to sign, or is to make, before it is sent; and who waits for it.
+pub(crate) struct DraftRequest {
+    pub(crate) outgoing: Box<Outgoing>,
+    pub(crate) reply: oneshot::Sender<Result<Pdu, SendError>>,
 }
 
 /// Events made elsewhere, and who waits for the verdicts.
@@ -84,6 +93,10 @@ impl Worker {
                 Request::Send(first) => {
                     let group = self.gather(first);
                     self.send_group(group).await;
+                }
+                Request::Draft(request) => {
+                    let drafted = self.draft(&request.outgoing).await;
+                    drop(request.reply.send(drafted));
                 }
                 Request::Receive(request) => self.receive(request).await,
                 Request::Stage(request) => self.stage(request).await,
@@ -260,6 +273,14 @@ impl Worker {
         tracing::error!(room_id = %self.info.room_id, %error, "a room could not be read");
         self.memory = None;
         refuse(group, || SendError::Unavailable);
+    }
+
+    /// An event as it would stand at the end of the room now, allowed by the state there.
+    async fn draft(&mut self, outgoing: &Outgoing) -> Result<Pdu, SendError> {
+        let mut change = self.change().await?.ok_or(SendError::UnknownRoom)?;
+        let built = change.build(outgoing).await?;
+        change.authorise_own(&built).await?;
+        Ok(built.pdu)
     }
 
     async fn receive(&mut self, request: ReceiveRequest) {

@@ -16,7 +16,7 @@ use rooms::Remote;
 use ruma::{OwnedServerName, OwnedUserId, UserId};
 use storage::Storage;
 use tower::ServiceExt;
-use users::{Authority, NewAccount, RegistrationMode};
+use users::{Authority, Limits, NewAccount, RegistrationMode};
 
 use crate::Parts;
 
@@ -67,13 +67,25 @@ impl World {
         self.server_on(Storage::memory(&shared, &Random::seeded(seed.into())), name, seed, old).await
     }
 
+    /// The same, with limits that are enforced.
+    pub async fn limited_server(&self, name: &str, seed: u8, limits: Limits) -> Server {
+        let shared: SharedClock = self.clock.clone();
+        let storage = Storage::memory(&shared, &Random::seeded(seed.into()));
+        self.server_within(storage, name, seed, Vec::new(), limits).await
+    }
+
     /// The same, on a store that may have been used before: a server that was started again.
     pub async fn server_on(&self, storage: Storage, name: &str, seed: u8, old: Vec<OldKey>) -> Server {
+        let limits = Limits { enforce: false, ..Limits::default() };
+        self.server_within(storage, name, seed, old, limits).await
+    }
+
+    async fn server_within(&self, storage: Storage, name: &str, seed: u8, old: Vec<OldKey>, limits: Limits) -> Server {
         let name = OwnedServerName::try_from(name).expect("a name");
         let shared: SharedClock = self.clock.clone();
         let mut accounts = users::Options::new(name.clone());
         accounts.registration = RegistrationMode::Open;
-        accounts.limits.enforce = false;
+        accounts.limits = limits;
         accounts.password_hash.memory_kib = 8;
         accounts.password_hash.iterations = 1;
         let key = Arc::new(ServerKey::new(&format!("k{seed}"), [seed; 32]).expect("a key"));
@@ -81,6 +93,8 @@ impl World {
         let options = ClientOptions {
             answer_max_bytes: 32 << 20,
             timeout: Duration::from_secs(30),
+            state_answer_max_bytes: 64 << 20,
+            join_timeout: Duration::from_mins(2),
             pauses: Pauses { min: Duration::from_mins(1), max: Duration::from_hours(1) },
         };
         let (servers, random) = (Arc::new(self.servers.clone()), Random::seeded(seed.into()));
@@ -122,7 +136,11 @@ impl Server {
     }
 }
 
-async fn serve(federation: Federation, request: Request<Bytes>) -> Response<Bytes> {
+/// What a server answers.
+///
+/// # Panics
+/// If its body breaks off.
+pub async fn serve(federation: Federation, request: Request<Bytes>) -> Response<Bytes> {
     let answered = federation::router(federation, Router::new()).oneshot(request.map(Body::from)).await;
     let (parts, body) = answered.expect("an answer").into_parts();
     Response::from_parts(parts, body.collect().await.expect("a body").to_bytes())

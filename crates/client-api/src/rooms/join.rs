@@ -2,16 +2,16 @@
 
 use ::rooms::Details;
 use axum::{Json, extract::State};
-use ruma::{RoomId, canonical_json::CanonicalJsonObject};
+use ruma::{OwnedServerName, RoomId, canonical_json::CanonicalJsonObject};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 use users::Requester;
 
-use super::{details, resolve, room_id};
+use super::{Via, details, room_id, way_to};
 use crate::{
     Api,
     error::ApiResult,
-    extract::{Args, Authenticated, Body},
+    extract::{Args, Authenticated, Body, Query},
 };
 
 #[derive(Debug, Deserialize)]
@@ -29,10 +29,11 @@ pub(super) async fn by_id_or_alias(
     State(api): State<Api>,
     Authenticated(who): Authenticated,
     Args(room): Args<String>,
+    Query(via): Query<Via>,
     Body(request): Body<Request>,
 ) -> ApiResult<Json<Value>> {
-    let room = resolve(&api, &room).await?;
-    join(&api, &who, &room, request).await
+    let (room, servers) = way_to(&api, &room, via).await?;
+    join(&api, &who, &room, &servers, request).await
 }
 
 pub(super) async fn by_id(
@@ -41,11 +42,17 @@ pub(super) async fn by_id(
     Args(room): Args<String>,
     Body(request): Body<Request>,
 ) -> ApiResult<Json<Value>> {
-    join(&api, &who, &room_id(&room)?, request).await
+    join(&api, &who, &room_id(&room)?, &[], request).await
 }
 
-async fn join(api: &Api, who: &Requester, room: &RoomId, request: Request) -> ApiResult<Json<Value>> {
+async fn join(
+    api: &Api,
+    who: &Requester,
+    room: &RoomId,
+    via: &[OwnedServerName],
+    request: Request,
+) -> ApiResult<Json<Value>> {
     let details = Details { content: request.content, ..details(who, request.reason) };
-    api.rooms.room(room).await?.join(&who.user_id, details).await?;
+    api.rooms.join(&who.user_id, room, via, details).await?;
     Ok(Json(json!({ "room_id": room })))
 }

@@ -72,6 +72,8 @@ fn remotes(parts: &Parts, servers: &FakeServers) -> FederationClient {
     let options = ClientOptions {
         answer_max_bytes: 1 << 20,
         timeout: Duration::from_secs(30),
+        state_answer_max_bytes: 64 << 20,
+        join_timeout: Duration::from_mins(2),
         pauses: Pauses { min: Duration::from_mins(1), max: Duration::from_hours(1) },
     };
     FederationClient::new(keys, Arc::new(servers.clone()), parts.clock.clone(), parts.random.clone(), options)

@@ -52,6 +52,8 @@ impl World {
         let options = ClientOptions {
             answer_max_bytes: 1 << 20,
             timeout: Duration::from_secs(30),
+            state_answer_max_bytes: 64 << 20,
+            join_timeout: Duration::from_mins(2),
             pauses: Pauses { min: Duration::from_mins(1), max: Duration::from_hours(1) },
         };
         let old = OldKey { id: id("ed25519:before"), public: [9; 32], expired: UnixMillis(500) };

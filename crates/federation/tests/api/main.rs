@@ -3,6 +3,7 @@
 mod directory;
 mod far;
 mod history;
+mod membership;
 mod signed;
 
 use axum::{Router, body::Body};

@@ -8,7 +8,7 @@ use storage::schema::users::AccountKind;
 use super::Details;
 use crate::{
     Pdu,
-    context::read_error,
+    context::{Context, read_error},
     local_members::{self, SomeJoined},
     outgoing::{SendError, Sent},
     room::Room,
@@ -16,13 +16,13 @@ use crate::{
 
 pub(super) async fn is_guest(room: &Room, user: &UserId) -> Result<bool, SendError> {
     match room.context().users.nid(user).await.map_err(read_error)? {
-        Some(nid) => has_guest_account(room, nid).await,
+        Some(nid) => has_guest_account(room.context(), nid).await,
         None => Ok(false),
     }
 }
 
-async fn has_guest_account(room: &Room, user: UserNid) -> Result<bool, SendError> {
-    let account = room.context().users.account(user).await.map_err(read_error)?;
+pub(crate) async fn has_guest_account(context: &Context, user: UserNid) -> Result<bool, SendError> {
+    let account = context.users.account(user).await.map_err(read_error)?;
     Ok(account.is_some_and(|account| account.kind == AccountKind::Guest))
 }
 
@@ -53,7 +53,7 @@ impl Room {
             local_members::some(&self.context().storage.view(), self.nid(), after, limit).await?;
         let mut guests = Vec::new();
         for nid in joined {
-            if has_guest_account(self, nid).await?
+            if has_guest_account(self.context(), nid).await?
                 && let Some(guest) = self.context().users.user_id(nid).await.map_err(read_error)?
             {
                 guests.push(self.leave(&guest, Details::default()).await);

@@ -35,6 +35,33 @@ impl Default for JoinRules {
     }
 }
 
+/// Why nobody vouches for a user who wants to join.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotVouched {
+    /// The user is in none of the rooms.
+    #[error("the user is in none of the rooms whose members may join")]
+    NotAMember,
+    /// This server isn't in enough of the rooms to say (`M_UNABLE_TO_AUTHORISE_JOIN`).
+    #[error("this server cannot tell whether the user is in one of the rooms whose members may join")]
+    CannotTell,
+    /// No member of this server may invite (`M_UNABLE_TO_GRANT_JOIN`).
+    #[error("nobody on this server may let users in")]
+    Nobody,
+    /// The store could not be read.
+    #[error(transparent)]
+    Storage(#[from] ReadError),
+}
+
+impl From<NotVouched> for SendError {
+    fn from(error: NotVouched) -> Self {
+        match error {
+            NotVouched::Storage(error) => Self::Storage(error),
+            NotVouched::NotAMember | NotVouched::CannotTell => Self::forbidden(error.to_string()),
+            NotVouched::Nobody => Self::NobodyVouches,
+        }
+    }
+}
+
 impl JoinRules {
     /// The rooms of which a member may join; none if the rule is not one of the restricted ones.
     pub(crate) fn rooms(&self) -> Option<impl Iterator<Item = &RoomId>> {
@@ -45,13 +72,13 @@ impl JoinRules {
 }
 
 impl Room {
-    /// The member who vouches for a user who is not invited; `None` if the room's rule asks for nobody. Refused if the rule asks and the
-    /// user is in none of the rooms, or nobody here may vouch.
-    pub(super) async fn authoriser(
+    /// The member who vouches for a user, of this server or another, who is not invited; `None` if the room's rule asks for nobody. Refused if the
+    /// rule asks and the user is in none of the rooms, or nobody here may vouch.
+    pub(crate) async fn authoriser(
         &self,
         current: &Current<'_>,
         user: &UserId,
-    ) -> Result<Option<OwnedUserId>, SendError> {
+    ) -> Result<Option<OwnedUserId>, NotVouched> {
         if !self.version().authorization().restricted_join_rule {
             return Ok(None);
         }
@@ -59,27 +86,34 @@ impl Room {
             current.event("m.room.join_rules", "").await?.and_then(|event| event.content_as::<JoinRules>().ok());
         let Some(rules) = rules else { return Ok(None) };
         let Some(rooms) = rules.rooms() else { return Ok(None) };
-        let mut is_in_one = false;
+        let mut unknown = false;
         for room in rooms {
-            is_in_one = is_in_one || self.is_in(user, room).await?;
+            match self.is_in(user, room).await? {
+                Some(true) => return self.who_may_invite(current).await?.map(Some).ok_or(NotVouched::Nobody),
+                Some(false) => {}
+                None => unknown = true,
+            }
         }
-        if !is_in_one {
-            return Err(SendError::forbidden("you are in none of the rooms whose members may join"));
-        }
-        let found = self.who_may_invite(current).await?;
-        let nobody = || SendError::forbidden("nobody on this server may let you in");
-        found.map(Some).ok_or_else(nobody)
+        Err(if unknown { NotVouched::CannotTell } else { NotVouched::NotAMember })
     }
 
-    async fn is_in(&self, user: &UserId, room: &RoomId) -> Result<bool, ReadError> {
+    /// Whether a user has joined another room; `None` if only servers that are in it know.
+    async fn is_in(&self, user: &UserId, room: &RoomId) -> Result<Option<bool>, ReadError> {
+        let is_local = self.context().users.is_local(user);
         let room = match self.rooms().room(room).await {
             Ok(room) => room,
-            Err(RoomError::Unknown) => return Ok(false),
+            Err(RoomError::Unknown) => return Ok(is_local.then_some(false)),
             Err(RoomError::Storage(error)) => return Err(error),
         };
-        let Some(nid) = self.context().user_nid(user).await? else { return Ok(false) };
+        if !is_local {
+            let Some(current) = Current::read(room.context(), room.info()).await? else { return Ok(None) };
+            let here = current.has_server(&self.context().options.server_name).await?;
+            let is_in = current.membership(user).await? == Some(Membership::Join);
+            return Ok(here.then_some(is_in));
+        }
+        let Some(nid) = self.context().user_nid(user).await? else { return Ok(Some(false)) };
         let row = self.context().storage.view().get::<Memberships>(&(nid, room.nid())).await?;
-        Ok(row.is_some_and(|row| row.value.membership == Membership::Join))
+        Ok(Some(row.is_some_and(|row| row.value.membership == Membership::Join)))
     }
 
     /// A local user who has joined and may invite.

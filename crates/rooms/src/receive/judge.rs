@@ -100,7 +100,7 @@ impl Change {
             prev: place.prev,
             missing_prev: place.missing_prev,
             local: EventLocal::default(),
-            relay: false,
+            relay: event.relay,
             known_as,
         })
         .await?;

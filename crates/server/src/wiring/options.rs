@@ -138,6 +138,8 @@ pub fn federation_client(config: &Config) -> federation_client::ClientOptions {
     federation_client::ClientOptions {
         answer_max_bytes: bytes(limits.federation_response_max_bytes),
         timeout: Duration::from_secs(limits.federation_timeout_seconds),
+        state_answer_max_bytes: bytes(limits.federation_state_response_max_bytes),
+        join_timeout: Duration::from_secs(limits.federation_join_timeout_seconds),
         pauses: federation_client::Pauses {
             min: Duration::from_secs(limits.federation_backoff_min_seconds),
             max: Duration::from_secs(limits.federation_backoff_max_seconds),

@@ -24,6 +24,8 @@ fn client(servers: &FakeServers) -> FederationClient {
     let options = ClientOptions {
         answer_max_bytes: 10_000,
         timeout: Duration::from_secs(30),
+        state_answer_max_bytes: 1 << 20,
+        join_timeout: Duration::from_mins(2),
         pauses: Pauses { min: Duration::from_mins(1), max: Duration::from_hours(1) },
     };
     let clock = ManualClock::new(UnixMillis(1_700_000_000_000));

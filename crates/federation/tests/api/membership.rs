@@ -1,0 +1,60 @@
+//! Users come into rooms of other servers, and go out of them.
+
+mod hostile;
+mod joins;
+
+use rooms::{CreateRoom, Details, Preset, Reader, RemoteMembershipError};
+use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UserId};
+use serde_json::Value;
+use testkit::world::Server;
+
+/// A room of a preset and a version.
+pub(crate) async fn create(server: &Server, by: &UserId, version: &str, preset: Preset) -> OwnedRoomId {
+    let request =
+        CreateRoom { version: Some(version.to_owned()), preset: Some(preset), ..CreateRoom::new(by.to_owned()) };
+    server.parts.rooms.create(request).await.expect("created")
+}
+
+/// Joins through these servers.
+pub(crate) async fn join(
+    server: &Server,
+    user: &UserId,
+    room: &RoomId,
+    via: &[&Server],
+) -> Result<(), RemoteMembershipError> {
+    let via: Vec<OwnedServerName> = via.iter().map(|server| server.name.clone()).collect();
+    server.parts.rooms.join(user, room, &via, Details::default()).await
+}
+
+/// What a local user reads of the room's state.
+pub(crate) async fn state(server: &Server, reader: &UserId, room: &RoomId, kind: &str, key: &str) -> Option<Value> {
+    let nid = server.parts.users.nid(reader).await.expect("readable").expect("an account");
+    let reader = Reader { user_id: reader.to_owned(), user_nid: nid, device_id: None };
+    let event = server.parts.reads.state_event(&reader, room, kind, key).await.ok()?;
+    let event = serde_json::to_value(event).expect("JSON");
+    event.get("content").cloned()
+}
+
+/// A user's membership, as a local user reads it.
+pub(crate) async fn membership(server: &Server, reader: &UserId, room: &RoomId, of: &UserId) -> Option<String> {
+    let content = state(server, reader, room, "m.room.member", of.as_str()).await?;
+    content["membership"].as_str().map(ToOwned::to_owned)
+}
+
+/// What is stored agrees with itself.
+pub(crate) async fn check(server: &Server) {
+    let report = server.parts.rooms.verify().await.expect("readable");
+    assert!(report.is_whole(), "{}: {report}", server.name);
+}
+
+/// The requests to a server whose path has this in it.
+pub(crate) fn asked(world: &testkit::world::World, server: &Server, part: &str) -> usize {
+    world.servers.asked().iter().filter(|(name, path)| *name == server.name && path.contains(part)).count()
+}
+
+/// Two servers with a user each.
+pub(crate) async fn two(world: &testkit::world::World) -> (Server, OwnedUserId, Server, OwnedUserId) {
+    let (a, b) = (world.server("a.test", 1).await, world.server("b.test", 2).await);
+    let (alice, bob) = (a.user("alice").await, b.user("bob").await);
+    (a, alice, b, bob)
+}
