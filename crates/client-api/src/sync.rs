@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ::rooms::{
     filter::Filter,
-    sync::{ReadTooSlowly, StateAfter, SyncPieces, SyncRequest},
+    sync::{ReadTooSlowly, StateAfter, SyncAnswer, SyncPieces, SyncRequest},
     tokens::SyncToken,
 };
 use axum::{
@@ -82,10 +82,10 @@ async fn sync(
     // The device is there as long as this is held.
     let _syncing = api.users.presence().sync(user, who.device_id.as_deref(), set_presence).await?;
     let reader = reader(&who);
-    if let Some(pieces) = api.reads.sync_in_pieces(&reader, &request).await.map_err(ApiError::internal)? {
-        return Ok(in_pieces(pieces));
-    }
-    let response = api.reads.sync(&reader, request).await.map_err(ApiError::internal)?;
+    let response = match api.reads.answer_sync(&reader, request).await.map_err(ApiError::internal)? {
+        SyncAnswer::Pieces(pieces) => return Ok(in_pieces(*pieces)),
+        SyncAnswer::Whole(response) => response,
+    };
     if parameters.timeout > 0 {
         // Somebody who was logged out, locked or deactivated while this waited is told that, and no news.
         api.users.check_still_in(&who).await?;

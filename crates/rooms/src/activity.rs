@@ -4,13 +4,22 @@
 //! so that no reader whose view already shows the commit can take the room for quiet (I10). After a restart nothing is known of a
 //! room until it is written to or its log is read; the reader then asks the log.
 
+mod tail;
+
 use std::sync::{
     Arc,
-    atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use primitives::{RoomNid, StreamPosition};
+use storage::schema::rooms::RoomLogEntry;
+
+pub(crate) use tail::LogRow;
+use tail::Tail;
+
+/// Rows of all rooms' logs that are kept in memory.
+const ROWS_IN_MEMORY: usize = 50_000;
 
 #[derive(Debug, Default)]
 struct Entry {
@@ -18,6 +27,10 @@ struct Entry {
     last: AtomicU64,
     /// Of the newest row that is known to tell who is in the room or whose devices changed: at or after its position. 0: none is known.
     lists: AtomicU64,
+    /// Of the newest receipt that is known: at or after its position. 0: none is known.
+    receipts: AtomicU64,
+    /// The end of the room's log.
+    tail: Mutex<Option<Box<Tail>>>,
     /// How many commits are under way.
     writing: AtomicU32,
     /// Whether any event of the room has been redacted: one of the constants below.
@@ -47,6 +60,10 @@ pub enum Activity {
 pub struct RoomActivity {
     /// By room number, which are dense.
     rooms: RwLock<Vec<Entry>>,
+    /// How many rows of logs are in memory.
+    rows: AtomicUsize,
+    /// The room whose rows go next when there are too many.
+    next_to_go: AtomicUsize,
 }
 
 /// A commit to a room's log that is under way. Dropped without [`Writing::committed`], it failed.
@@ -55,13 +72,16 @@ pub struct Writing {
     activity: Arc<RoomActivity>,
     room: RoomNid,
     lists: bool,
+    receipts: bool,
+    /// What it appends to the room's log; `None`: not said.
+    rows: Option<Vec<RoomLogEntry>>,
 }
 
 impl RoomActivity {
     /// Announces a commit that appends to a room's log or that of its receipts. Call it before [`storage::Storage::commit`], whoever appends.
     pub fn writing(self: &Arc<Self>, room: RoomNid) -> Writing {
         self.entry(room, |entry| entry.writing.fetch_add(1, Ordering::SeqCst));
-        Writing { activity: Arc::clone(self), room, lists: false }
+        Writing { activity: Arc::clone(self), room, lists: false, receipts: false, rows: None }
     }
 
     /// Remembers that a view at any position showed `last` as the position of the newest row of a room's logs.
@@ -95,6 +115,63 @@ impl RoomActivity {
     /// Remembers that a view showed no such row after this position.
     pub fn learn_lists(&self, room: RoomNid, last: StreamPosition) {
         self.entry(room, |entry| entry.lists.fetch_max(last.0.max(1), Ordering::SeqCst));
+    }
+
+    /// Whether receipts have come in a room after `since`. Take the view first, ask afterwards.
+    pub fn receipts_since(&self, room: RoomNid, since: StreamPosition) -> Activity {
+        self.entry(room, |entry| entry.since(&entry.receipts, since))
+    }
+
+    /// Remembers that a view showed no receipt after this position.
+    pub fn learn_receipts(&self, room: RoomNid, last: StreamPosition) {
+        self.entry(room, |entry| entry.receipts.fetch_max(last.0.max(1), Ordering::SeqCst));
+    }
+
+    /// The rows of a room's log after `since` and up to `upto`, newest first, if all of them are in memory. Take the view first, ask afterwards;
+    /// `upto` is at most its position.
+    pub(crate) fn recent(&self, room: RoomNid, since: StreamPosition, upto: StreamPosition) -> Option<Vec<LogRow>> {
+        self.entry(room, |entry| {
+            // A commit that is visible already may not have said yet what it wrote.
+            if entry.writing.load(Ordering::SeqCst) > 0 {
+                return None;
+            }
+            entry.tail.lock().as_ref()?.between(since, upto)
+        })
+    }
+
+    /// Keeps what a commit appended to a room's log.
+    fn keep(&self, room: RoomNid, position: StreamPosition, rows: Option<&[RoomLogEntry]>) {
+        if rows.is_some_and(<[_]>::is_empty) {
+            return;
+        }
+        self.entry(room, |entry| {
+            let mut tail = entry.tail.lock();
+            let tail = tail.get_or_insert_with(|| Box::new(Tail::before(position)));
+            let before = tail.len();
+            match rows {
+                Some(rows) => tail.add(position, rows),
+                None => tail.forget(position),
+            }
+            self.rows.fetch_add(tail.len(), Ordering::SeqCst);
+            self.rows.fetch_sub(before, Ordering::SeqCst);
+        });
+        if self.rows.load(Ordering::SeqCst) > ROWS_IN_MEMORY {
+            self.forget_some();
+        }
+    }
+
+    /// Forgets the rows of some rooms, one after another in the order of their numbers, until there are few enough.
+    fn forget_some(&self) {
+        let rooms = self.rooms.read();
+        for _ in 0..rooms.len() {
+            let next = self.next_to_go.fetch_add(1, Ordering::SeqCst) % rooms.len();
+            if let Some(tail) = rooms[next].tail.lock().take() {
+                let left = self.rows.fetch_sub(tail.len(), Ordering::SeqCst) - tail.len();
+                if left <= ROWS_IN_MEMORY {
+                    return;
+                }
+            }
+        }
     }
 
     /// Announces that an event of a room is to be redacted. Call it before the commit.
@@ -151,12 +228,30 @@ impl Writing {
         self
     }
 
+    /// Says what the commit appends to the room's log, in that order: all of it.
+    #[must_use]
+    pub fn of_rows(mut self, rows: Vec<RoomLogEntry>) -> Self {
+        self.rows = Some(rows);
+        self
+    }
+
+    /// Says that the commit is one of receipts, and appends nothing to the log of events.
+    #[must_use]
+    pub fn of_receipts(mut self) -> Self {
+        self.receipts = true;
+        self.of_rows(Vec::new())
+    }
+
     /// Confirms the commit. Call it before anybody is woken.
     pub fn committed(self, position: StreamPosition) {
         self.activity.learn(self.room, position);
         if self.lists {
             self.activity.learn_lists(self.room, position);
         }
+        if self.receipts {
+            self.activity.learn_receipts(self.room, position);
+        }
+        self.activity.keep(self.room, position, self.rows.as_deref());
     }
 }
 
@@ -203,6 +298,60 @@ mod tests {
         assert_eq!(asked(&activity, 8), Activity::Changed);
         activity.learn(RoomNid(1), StreamPosition::ZERO);
         assert_eq!(activity.since(&[RoomNid(1), RoomNid(2)], StreamPosition(1)), [Activity::Quiet, Activity::Unknown]);
+    }
+
+    #[test]
+    fn receipts_and_lists_are_known_by_themselves() {
+        let activity = Arc::new(RoomActivity::default());
+        let of = |since| {
+            (activity.receipts_since(ROOM, StreamPosition(since)), activity.lists_since(ROOM, StreamPosition(since)))
+        };
+        assert_eq!(of(9), (Activity::Unknown, Activity::Unknown));
+        activity.writing(ROOM).of_receipts().committed(StreamPosition(6));
+        assert_eq!((of(5), of(6)), ((Activity::Changed, Activity::Unknown), (Activity::Quiet, Activity::Unknown)));
+        activity.learn_receipts(ROOM, StreamPosition(4));
+        assert_eq!(of(5).0, Activity::Changed, "an old reading does not go back");
+        activity.writing(ROOM).of_lists(true).of_rows(vec![entry()]).committed(StreamPosition(8));
+        assert_eq!(of(7), (Activity::Quiet, Activity::Changed));
+    }
+
+    fn entry() -> RoomLogEntry {
+        RoomLogEntry::DeviceChange { user_id: "@a:x".to_owned() }
+    }
+
+    fn places(activity: &RoomActivity, since: u64, upto: u64) -> Option<Vec<u64>> {
+        let rows = activity.recent(ROOM, StreamPosition(since), StreamPosition(upto))?;
+        Some(rows.into_iter().map(|((position, _), _)| position.0).collect())
+    }
+
+    #[test]
+    fn i10_the_end_of_a_log_is_in_memory_only_as_far_as_it_is_whole() {
+        let activity = Arc::new(RoomActivity::default());
+        assert_eq!(places(&activity, 0, 9), None);
+        let (first, second) =
+            (activity.writing(ROOM).of_rows(vec![entry()]), activity.writing(ROOM).of_rows(vec![entry()]));
+        second.committed(StreamPosition(6));
+        assert_eq!(places(&activity, 5, 9), None, "one that is visible may not have said what it wrote");
+        first.committed(StreamPosition(5));
+        assert_eq!((places(&activity, 5, 9), places(&activity, 4, 9)), (Some(vec![6]), None));
+        drop(activity.writing(ROOM).of_rows(vec![entry()]));
+        activity.writing(ROOM).of_receipts().committed(StreamPosition(7));
+        activity.writing(ROOM).of_rows(vec![entry(), entry()]).committed(StreamPosition(8));
+        assert_eq!((places(&activity, 5, 9), places(&activity, 5, 7)), (Some(vec![8, 8, 6]), Some(vec![6])));
+        activity.writing(ROOM).committed(StreamPosition(9));
+        assert_eq!((places(&activity, 8, 9), places(&activity, 9, 9)), (None, Some(vec![])), "not said what it wrote");
+    }
+
+    #[test]
+    fn i12_the_rows_in_memory_are_bounded() {
+        let activity = Arc::new(RoomActivity::default());
+        let rooms = u32::try_from(ROWS_IN_MEMORY).expect("small");
+        for room in 0..rooms + 9 {
+            activity.writing(RoomNid(room)).of_rows(vec![entry()]).committed(StreamPosition(1 + u64::from(room)));
+        }
+        let kept = |room: u32| activity.recent(RoomNid(room), StreamPosition(room.into()), StreamPosition(u64::MAX));
+        let count = (0..rooms + 9).filter(|room| kept(*room).is_some()).count();
+        assert_eq!((count, kept(8).is_some(), kept(9).is_some()), (ROWS_IN_MEMORY, false, true));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use primitives::{NodeId, Rank, Rix, Slot, UserNid};
 use ruma::{EventId, OwnedEventId};
 use storage::{
     Batch, ReadError, TableId, View,
-    schema::rooms::{self as schema, EventHeader, SlotKey, SlotList},
+    schema::rooms::{self as schema, EventHeader, RoomLogEntry, SlotKey, SlotList},
 };
 
 use crate::{
@@ -52,7 +52,8 @@ pub(crate) struct Change {
     pub(crate) changed_pages: BTreeSet<u32>,
     /// The rows that riders of this change write.
     pub(crate) ridden: HashSet<(TableId, Vec<u8>)>,
-    pub(crate) room_log_rows: u16,
+    /// What the change appends to the room's log.
+    pub(crate) room_log: Vec<RoomLogEntry>,
     pub(crate) user_log_rows: u16,
     /// Local users whose membership changed: woken besides the local members.
     pub(crate) affected: BTreeSet<UserNid>,
@@ -88,7 +89,7 @@ impl Change {
             relations: NewRelations::default(),
             changed_pages: BTreeSet::new(),
             ridden: HashSet::new(),
-            room_log_rows: 0,
+            room_log: Vec::new(),
             user_log_rows: 0,
             affected: BTreeSet::new(),
             keeps_nodes: false,

@@ -32,7 +32,10 @@ impl Change {
         }
         let batch = std::mem::replace(&mut self.batch, Batch::new());
         // Announced before it is visible, so that no reader takes the room for quiet meanwhile (I10).
-        let writing = context.activity.writing(room).of_lists(self.members_changed || self.replaced.is_some());
+        let rows = std::mem::take(&mut self.room_log);
+        let logs = !rows.is_empty();
+        let lists = self.members_changed || self.replaced.is_some();
+        let writing = context.activity.writing(room).of_lists(lists).of_rows(rows);
         let position = context.storage.commit(batch).await?;
         if sealed {
             self.trees.publish();
@@ -40,7 +43,7 @@ impl Change {
         self.stamp(position);
         self.tell_of_members();
         self.keep(position);
-        if self.room_log_rows > 0 {
+        if logs {
             writing.committed(position);
         }
         if old_root != Some(self.memory.head.root) {
@@ -49,7 +52,7 @@ impl Change {
         if self.begins_job {
             context.signals.begin_job();
         }
-        for user in self.concerned() {
+        for user in self.concerned(logs) {
             context.users.wakeups().wake(user, position);
         }
         Ok((self.memory, position))
@@ -113,10 +116,10 @@ impl Change {
         }
     }
 
-    /// Local users who may see something new.
-    fn concerned(&self) -> BTreeSet<UserNid> {
+    /// Local users who may see something new. `logs`: something was appended to the room's log.
+    fn concerned(&self, logs: bool) -> BTreeSet<UserNid> {
         let members = self.memory.local.iter().filter(|(_, membership)| **membership == Membership::Join);
-        let members = members.map(|(user, _)| *user).filter(|_| self.room_log_rows > 0);
+        let members = members.map(|(user, _)| *user).filter(|_| logs);
         members.chain(self.affected.iter().copied()).collect()
     }
 }

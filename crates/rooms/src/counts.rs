@@ -19,18 +19,17 @@ use std::{collections::HashSet, sync::Arc};
 use primitives::{NodeId, RoomNid, StreamPosition, UserNid};
 use quick_cache::sync::Cache;
 use storage::{
-    Batch, Direction, KeyRange, Positioned, ReadError, Text, View,
+    Batch, Direction, Positioned, ReadError,
     schema::{
-        account_data::{AccountData, GLOBAL},
         push::{CountRow, Counts as CountsTable},
         rooms::{Membership, MembershipRow, Memberships, RoomLog, RoomLogEntry},
     },
 };
-use users::push_rules::{Owner, UserRules};
 
 use crate::{
+    activity::Activity,
     filter::EventFormat,
-    read::{Reader, Reads, RoomView},
+    read::{Reader, Reads, RoomView, Wishes},
     receipts::Place,
     render::StoredEvent,
 };
@@ -108,33 +107,41 @@ impl Default for CountMemory {
 struct Counting<'a> {
     room: &'a RoomView<'a>,
     reader: &'a Reader,
-    rules: &'a UserRules,
-    /// When the rules, or whom the user ignores, changed last.
-    changed: StreamPosition,
-    member: &'a Positioned<MembershipRow>,
+    wishes: &'a Wishes,
+}
+
+impl Counting<'_> {
+    /// The user's membership, if they are in the room.
+    async fn member(&self) -> Result<Option<Positioned<MembershipRow>>, ReadError> {
+        let row = self.room.view.get::<Memberships>(&(self.reader.user_nid, self.room.nid)).await?;
+        Ok(row.filter(|row| row.value.membership == Membership::Join))
+    }
+
+    /// Whether what was counted earlier can be counted on from: this view is not older, and the same rules hold.
+    fn fits(&self, upto: StreamPosition, rules: StreamPosition) -> bool {
+        upto <= self.room.view.position() && rules == self.wishes.changed()
+    }
 }
 
 impl Reads {
-    /// The unread counts of a user in a room; `None` if they are not in it.
-    pub(crate) async fn unread(&self, room: &RoomView<'_>, reader: &Reader) -> Result<Option<Arc<Counted>>, ReadError> {
-        let key = (reader.user_nid, room.nid);
-        let Some(member) = room.view.get::<Memberships>(&key).await? else { return Ok(None) };
-        if member.value.membership != Membership::Join {
-            return Ok(None);
-        }
-        let owner = Owner { user: reader.user_nid, user_id: &reader.user_id };
-        let rules = self.0.users.push_rules().in_view(room.view, owner).await?;
-        let changed = rules.changed.max(ignoring_since(room.view, reader.user_nid).await?);
-        let counting = Counting { room, reader, rules: &rules, changed, member: &member };
+    /// The unread counts of a user in a room; `None` if they are not in it. `wishes` are the user's, in the same view.
+    pub(crate) async fn unread(
+        &self,
+        room: &RoomView<'_>,
+        reader: &Reader,
+        wishes: &Wishes,
+    ) -> Result<Option<Arc<Counted>>, ReadError> {
+        let (key, counting) = ((reader.user_nid, room.nid), Counting { room, reader, wishes });
         let known = self.0.counts.counted.get(&key);
         let upto = known.as_ref().map(|known| known.upto);
         let mut counted = match self.known(counting, known).await? {
-            Some(known) => match self.count_on(counting, &known).await? {
-                Some(counted) => counted,
-                None => self.count_anew(counting).await?,
-            },
-            None => self.count_anew(counting).await?,
+            Some(known) => self.count_on(counting, &known).await?,
+            None => None,
         };
+        if counted.is_none() {
+            counted = self.count_anew(counting).await?;
+        }
+        let Some(mut counted) = counted else { return Ok(None) };
         if counted.not_stored >= STORED_AFTER && self.store(&counted, key, room).await? {
             counted.not_stored = 0;
         }
@@ -148,12 +155,19 @@ impl Reads {
 
     /// What was counted earlier, in memory or stored, if it can be counted on from there.
     async fn known(&self, counting: Counting<'_>, known: Option<Arc<Counted>>) -> Result<Option<Counted>, ReadError> {
-        let Counting { room, reader, changed, member, .. } = counting;
-        let fits = |upto, rules| upto <= room.view.position() && rules == changed;
-        let mut known = match known.filter(|known| fits(known.upto, known.rules)) {
+        let Counting { room, reader, .. } = counting;
+        let known = known.filter(|known| counting.fits(known.upto, known.rules));
+        if let Some(known) = &known
+            && self.0.activity.lists_since(room.nid, known.upto) == Activity::Quiet
+        {
+            // Nobody has come or gone, so the user is in the room as they were.
+            return Ok(Some((**known).clone()));
+        }
+        let Some(member) = counting.member().await? else { return Ok(None) };
+        let mut known = match known {
             Some(known) => (*known).clone(),
             None => match room.view.get::<CountsTable>(&(reader.user_nid, room.nid)).await? {
-                Some(row) if fits(row.upto, row.rules) => {
+                Some(row) if counting.fits(row.upto, row.rules) => {
                     let read_to = Arc::new(ReadTo::load(room, reader).await?);
                     Counted::from_row(row, read_to)
                 }
@@ -169,12 +183,14 @@ impl Reads {
         Ok(Some(known))
     }
 
-    async fn count_anew(&self, counting: Counting<'_>) -> Result<Counted, ReadError> {
-        let Counting { room, reader, changed, member, .. } = counting;
+    /// Counts from where the user joined; `None` if they are not in the room.
+    async fn count_anew(&self, counting: Counting<'_>) -> Result<Option<Counted>, ReadError> {
+        let Counting { room, reader, wishes } = counting;
+        let Some(member) = counting.member().await? else { return Ok(None) };
         let since = since::joined(room, reader, member.value.rix).await?;
         let nothing = Counted {
             upto: StreamPosition::ZERO,
-            rules: changed,
+            rules: wishes.changed(),
             member: member.position,
             since,
             read_to: Arc::new(ReadTo::load(room, reader).await?),
@@ -183,7 +199,7 @@ impl Reads {
             not_stored: 0,
         };
         let counted = self.walk(counting, &nothing, &HashSet::new(), StreamPosition::ZERO).await?;
-        Ok(counted.expect("nothing that was counted has been redacted"))
+        Ok(Some(counted.expect("nothing that was counted has been redacted")))
     }
 
     /// Counts what has come since; `None` if that doesn't do.
@@ -221,16 +237,15 @@ impl Reads {
         again: &HashSet<Option<String>>,
         from: StreamPosition,
     ) -> Result<Option<Counted>, ReadError> {
-        let Counting { room, reader, rules, .. } = counting;
+        let Counting { room, reader, wishes } = counting;
         let mut walk = Walk { base, again, tally: base.tally.clone(), new: Tally::default(), closed: HashSet::new() };
-        let mut judge = Judge::new(room, reader, &rules.compiled, &self.0.counts.events).await?;
+        let mut judge = Judge::new(room, reader, wishes, &self.0.counts.events).await?;
         let start = if again.is_empty() { base.upto.next() } else { from.min(base.upto.next()) };
         let start = start.max(position_of(base.since)).max(base.read_to.everything().map_or(start, position_of));
-        let mut rest = Some(KeyRange::between(&(room.nid, start), &(room.nid, room.view.position().next())));
+        let since = StreamPosition(start.0.saturating_sub(1));
+        let mut next = Some(room.log_between(since, room.view.position(), PAGE).await?);
         let mut looked_at = 0;
-        'log: while let Some(range) = rest {
-            let page = room.view.scan::<RoomLog>(&range, PAGE, Direction::Backward).await?;
-            rest = page.rest;
+        'log: while let Some(page) = next {
             for ((_, position, _), entry) in page.rows {
                 let RoomLogEntry::Event { rix, root, .. } = entry else { continue };
                 looked_at += 1;
@@ -247,6 +262,10 @@ impl Reads {
                 }
                 walk.take(&mut judge, Row { place, position, event, root }).await?;
             }
+            next = match page.rest {
+                Some(range) => Some(room.view.scan::<RoomLog>(&range, PAGE, Direction::Backward).await?),
+                None => None,
+            };
         }
         let mut tally = walk.tally;
         tally.add_all(&walk.new);
@@ -337,12 +356,6 @@ impl Walk<'_> {
         let counted = |place| matches!(place, Place::Arrived(at, _) if at <= self.base.upto) && place > self.base.since;
         Ok(!self.tally.is_empty() && place.is_some_and(counted))
     }
-}
-
-/// When a user changed whom they ignore.
-async fn ignoring_since(view: &View, user: UserNid) -> Result<StreamPosition, ReadError> {
-    let row = view.get::<AccountData>(&(user, GLOBAL, Text::new("m.ignored_user_list"))).await?;
-    Ok(row.map_or(StreamPosition::ZERO, |row| row.position))
 }
 
 fn position_of(place: Place) -> StreamPosition {

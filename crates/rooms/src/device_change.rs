@@ -34,7 +34,7 @@ impl Rooms {
         for room in rooms {
             let entry = RoomLogEntry::DeviceChange { user_id: user.to_string() };
             batch.put::<RoomLog>(&(*room, StreamPosition::PENDING, 0), &entry);
-            writing.push(context.activity.writing(*room).of_lists(true));
+            writing.push(context.activity.writing(*room).of_lists(true).of_rows(vec![entry]));
         }
         let position = context.storage.commit(batch).await?;
         for writing in writing {

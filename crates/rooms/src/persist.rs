@@ -162,7 +162,7 @@ impl Change {
         let changed: Vec<_> = changes.iter().map(|change| change.slot).collect();
         let changed = (changed.len() <= MAX_LISTED_SLOTS && replaced.is_none()).then_some(changed);
         let entry = RoomLogEntry::Event { rix, rank: event.rank, root, changed, relay: event.relay };
-        self.log(&entry);
+        self.log(entry);
         Ok(())
     }
 
@@ -178,7 +178,7 @@ impl Change {
             self.write_members(&changes).await?;
             self.write_guests(&changes).await?;
             self.write_upgrades(&changes).await?;
-            self.log(&RoomLogEntry::Reset { old, new });
+            self.log(RoomLogEntry::Reset { old, new });
         }
         Ok(())
     }
@@ -218,10 +218,10 @@ impl Change {
     }
 
     /// Appends to the room's log.
-    pub(crate) fn log(&mut self, entry: &RoomLogEntry) {
-        let key = (self.memory.info.nid, StreamPosition::PENDING, self.room_log_rows);
-        self.room_log_rows += 1;
-        self.batch.put::<RoomLog>(&key, entry);
+    pub(crate) fn log(&mut self, entry: RoomLogEntry) {
+        let index = u16::try_from(self.room_log.len()).expect("a change is far smaller than what a batch can hold");
+        self.batch.put::<RoomLog>(&(self.memory.info.nid, StreamPosition::PENDING, index), &entry);
+        self.room_log.push(entry);
     }
 }
 

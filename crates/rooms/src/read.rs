@@ -20,6 +20,7 @@ mod shown;
 mod state;
 mod threads;
 mod timestamp;
+mod wishes;
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -56,6 +57,7 @@ pub(crate) use room_view::RoomView;
 pub(crate) use shown::Shower;
 pub use threads::{Threads, ThreadsRequest};
 pub use timestamp::EventAtTime;
+pub(crate) use wishes::Wishes;
 
 /// Who reads.
 #[derive(Clone, Debug)]

@@ -15,6 +15,8 @@ use storage::{
     schema::receipts::{PRIVATE, PUBLIC, ReceiptLog, ReceiptLogRow, Receipts},
 };
 
+use crate::{activity::Activity, read::RoomView};
+
 pub use order::Place;
 pub use write::{Marks, ReceiptError, RemoteReceipt};
 
@@ -134,8 +136,20 @@ async fn scan(view: &View, range: KeyRange) -> Result<Vec<Receipt>, ReadError> {
     Ok(receipts)
 }
 
-/// The receipts of a room that came after a position, in the order in which they did.
-pub(crate) async fn since(view: &View, room: RoomNid, since: StreamPosition) -> Result<Vec<Receipt>, ReadError> {
+/// The receipts of a room that came after a position, in the order in which they did. Remembers how new they are, so that the next one who asks
+/// need not look.
+pub(crate) async fn since(room: &RoomView<'_>, since: StreamPosition) -> Result<Vec<Receipt>, ReadError> {
+    let activity = &room.caches.activity;
+    if activity.receipts_since(room.nid, since) == Activity::Quiet {
+        return Ok(Vec::new());
+    }
+    let receipts = logged(room.view, room.nid, since).await?;
+    let newest = receipts.iter().map(|receipt| receipt.position).fold(since, StreamPosition::max);
+    activity.learn_receipts(room.nid, newest);
+    Ok(receipts)
+}
+
+async fn logged(view: &View, room: RoomNid, since: StreamPosition) -> Result<Vec<Receipt>, ReadError> {
     let mut receipts = Vec::new();
     let mut rest = Some(KeyRange::between(&(room, since.next()), &(room, view.position().next())));
     while let Some(range) = rest {

@@ -144,6 +144,11 @@ impl Rooms {
         self.0.workers.tracker.wait().await;
     }
 
+    /// Does something to its end, even if who waits for it goes away. `None` if it failed unexpectedly.
+    pub(crate) async fn finish<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        self.0.workers.tracker.spawn(work).await.ok()
+    }
+
     /// How many workers are loaded.
     #[cfg(test)]
     pub(crate) fn loaded_workers(&self) -> usize {

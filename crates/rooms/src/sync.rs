@@ -24,11 +24,11 @@ use futures_util::future::{Either, select};
 use primitives::{RoomNid, StreamPosition};
 use ruma::OwnedRoomId;
 use storage::{ReadError, View};
-use users::{Keys, News};
+use users::{Keys, News, Waiter};
 
 use crate::{
     filter::Filter,
-    read::{Reader, Reads, RoomView},
+    read::{Reader, Reads, RoomView, Wishes},
     tokens::SyncToken,
 };
 
@@ -73,16 +73,45 @@ pub struct SyncRequest {
     pub state_after: StateAfter,
 }
 
+/// The answer to a sync.
+#[derive(Debug)]
+pub enum SyncAnswer {
+    /// All of it.
+    Whole(Box<SyncResponse>),
+    /// It shows whole rooms: it is made while it is sent.
+    Pieces(Box<SyncPieces>),
+}
+
+/// A sync that has begun: the waiter hears of everything that the view doesn't show.
+struct Begun {
+    waiter: Waiter,
+    view: View,
+    /// Up to here the client has certainly got what was sent.
+    acknowledged: StreamPosition,
+}
+
 impl Reads {
     /// What is new for a user since a token; waits for news if there are none. A token of another database, as after a restore, counts as
     /// none: the answer is that of an initial sync.
     ///
     /// Safe to cancel: it has no effect but on what is remembered as sent, which counts only once the client comes back with the token.
     pub async fn sync(&self, reader: &Reader, mut request: SyncRequest) -> Result<SyncResponse, ReadError> {
-        let mut waiter = self.0.users.wakeups().waiter(reader.user_nid);
+        let begun = self.begin(reader, &mut request).await?;
+        self.whole(begun, reader, request).await
+    }
+
+    /// The same, in pieces if it is to show whole rooms: without a token that is valid here, or with `full_state`.
+    pub async fn answer_sync(&self, reader: &Reader, mut request: SyncRequest) -> Result<SyncAnswer, ReadError> {
+        let begun = self.begin(reader, &mut request).await?;
+        if request.since.is_none() || request.full_state {
+            return Ok(SyncAnswer::Pieces(Box::new(self.pieces(begun, reader, request).await?)));
+        }
+        Ok(SyncAnswer::Whole(Box::new(self.whole(begun, reader, request).await?)))
+    }
+
+    async fn whole(&self, begun: Begun, reader: &Reader, mut request: SyncRequest) -> Result<SyncResponse, ReadError> {
+        let Begun { mut waiter, mut view, acknowledged } = begun;
         let mut deadline = self.0.clock.sleep(request.timeout.min(MAX_TIMEOUT));
-        let mut view = self.0.storage.view();
-        let acknowledged = self.begin(&view, reader, &mut request).await?;
         let wait = request.since.is_some() && !request.full_state && !request.timeout.is_zero();
         loop {
             let response = self.respond(&view, reader, &request, acknowledged).await?;
@@ -108,19 +137,17 @@ impl Reads {
         })
     }
 
-    /// Drops a token that is not of this database. Answers up to where the client has certainly got what was sent.
-    async fn begin(
-        &self,
-        view: &View,
-        reader: &Reader,
-        request: &mut SyncRequest,
-    ) -> Result<StreamPosition, ReadError> {
-        request.since = self.valid(view, request.since);
+    /// Begins to listen, then takes the view. Drops a token that is not of this database.
+    async fn begin(&self, reader: &Reader, request: &mut SyncRequest) -> Result<Begun, ReadError> {
+        let waiter = self.0.users.wakeups().waiter(reader.user_nid);
+        let view = self.0.storage.view();
+        request.since = self.valid(&view, request.since);
         if request.since.is_none() {
             self.0.sync.start_over(reader, view.position());
         }
         self.acknowledge_messages(reader, request.since).await?;
-        Ok(request.since.map_or(StreamPosition::ZERO, |since| since.position))
+        let acknowledged = request.since.map_or(StreamPosition::ZERO, |since| since.position);
+        Ok(Begun { waiter, view, acknowledged })
     }
 
     async fn respond(
@@ -135,7 +162,7 @@ impl Reads {
         let changes = self.changes(view, reader, request, seen).await?;
         let asked = Asked { reader, request, acknowledged, changes: &changes, seen };
         let mut response = self.frame(view, token, &asked).await?;
-        self.add_members(view, &changes, &asked, &mut response.rooms).await;
+        self.add_members(view, &asked, &mut response.rooms).await?;
         Ok(response)
     }
 
@@ -159,15 +186,21 @@ impl Reads {
     }
 
     /// The rooms that the user is in or has left.
-    async fn add_members(&self, view: &View, changes: &UserChanges, asked: &Asked<'_>, rooms: &mut SyncRooms) {
-        for (nid, newly) in &changes.joined {
-            let part = self.member_part(view, *nid, Member::Joined { newly: *newly }, asked).await;
+    async fn add_members(&self, view: &View, asked: &Asked<'_>, rooms: &mut SyncRooms) -> Result<(), ReadError> {
+        let UserChanges { joined, left, .. } = asked.changes;
+        if joined.is_empty() && left.is_empty() {
+            return Ok(());
+        }
+        let wishes = self.wishes(view, asked.reader).await?;
+        for (nid, newly) in joined {
+            let part = self.member_part(view, *nid, Member::Joined { newly: *newly }, asked, &wishes).await;
             rooms.join.extend(logged(part));
         }
-        for left in &changes.left {
-            let part = self.member_part(view, left.room, Member::Left(*left), asked).await;
+        for left in left {
+            let part = self.member_part(view, left.room, Member::Left(*left), asked, &wishes).await;
             rooms.leave.extend(logged(part).map(|(room_id, part)| (room_id, LeftRoom::from(part))));
         }
+        Ok(())
     }
 
     async fn member_part(
@@ -176,9 +209,10 @@ impl Reads {
         nid: RoomNid,
         member: Member,
         asked: &Asked<'_>,
+        wishes: &Wishes,
     ) -> Result<Option<(OwnedRoomId, JoinedRoom)>, ReadError> {
         let Some(room) = self.wanted_room(view, nid, asked).await? else { return Ok(None) };
-        let part = self.room_part(&room, asked, member).await?;
+        let part = self.room_part(&room, asked, wishes, member).await?;
         Ok(part.map(|part| (room.room_id, part)))
     }
 

@@ -40,6 +40,11 @@ impl IgnoredUsers {
         Ok(Some(Arc::new(Self { position, ids })))
     }
 
+    /// When the list changed last.
+    pub fn changed(&self) -> StreamPosition {
+        self.position
+    }
+
     /// Those whom they ignore.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.ids.iter().map(String::as_str)

@@ -17,7 +17,7 @@ use crate::{
     filter::EventFormat,
     load,
     power::Powers,
-    read::{Reader, RoomView},
+    read::{Reader, RoomView, Wishes},
     render::StoredEvent,
     visibility::{Eyes, Standing},
 };
@@ -58,10 +58,11 @@ impl<'a> Judge<'a> {
     pub(super) async fn new(
         room: &'a RoomView<'a>,
         reader: &'a Reader,
-        rules: &'a Compiled,
+        wishes: &'a Wishes,
         events: &'a PushEvents,
     ) -> Result<Self, ReadError> {
-        let eyes = Eyes::standing_as(room, &reader.user_id, reader.user_nid, Standing::Joined).await?;
+        let (rules, ignored) = (&wishes.rules.compiled, wishes.ignored.clone());
+        let eyes = Eyes::standing_as(room, &reader.user_id, ignored, Standing::Joined).await?;
         let slot = room.slot("m.room.member", reader.user_id.as_str()).await?;
         Ok(Self { room, reader, rules, events, eyes, slot, states: HashMap::new() })
     }

@@ -10,12 +10,11 @@ use storage::{
     Direction, KeyRange, ReadError, View,
     schema::rooms::{Memberships, RoomLog, RoomLogEntry},
 };
-use users::push_rules::{Compiled, Owner};
 
 use super::{Judge, PushEvents, ReadTo, since, thread};
 use crate::{
     filter::Filter,
-    read::{Reader, Reads, RoomView, Shower},
+    read::{Reader, Reads, RoomView, Shower, Wishes},
     receipts::Place,
     render::ClientEvent,
     tokens::NotificationToken,
@@ -89,7 +88,7 @@ struct Sight<'a> {
 struct Collection<'a> {
     view: &'a View,
     reader: &'a Reader,
-    rules: &'a Compiled,
+    wishes: &'a Wishes,
     events: &'a PushEvents,
     now: UnixMillis,
     request: NotificationsRequest,
@@ -103,10 +102,9 @@ impl Reads {
         request: NotificationsRequest,
     ) -> Result<NotificationList, ReadError> {
         let view = self.0.storage.view();
-        let owner = Owner { user: reader.user_nid, user_id: &reader.user_id };
-        let rules = self.0.users.push_rules().in_view(&view, owner).await?;
+        let wishes = self.wishes(&view, reader).await?;
         let (events, now) = (&self.0.counts.events, self.0.clock.now());
-        let collection = Collection { view: &view, reader, rules: &rules.compiled, events, now, request };
+        let collection = Collection { view: &view, reader, wishes: &wishes, events, now, request };
         let mut rooms = Vec::new();
         for nid in self.0.sync.joined_rooms(&view, reader.user_nid).await?.iter() {
             rooms.extend(RoomView::by_number(&view, &self.0.caches, *nid).await?);
@@ -179,8 +177,8 @@ impl<'a> Collection<'a> {
         let member = self.view.get::<Memberships>(&(self.reader.user_nid, room.nid)).await?;
         let rix = member.map_or(Rix(0), |member| member.value.rix);
         Ok(Sight {
-            judge: Judge::new(room, self.reader, self.rules, self.events).await?,
-            shower: Shower::for_member(room, self.reader, self.now).await?.for_sync(&Filter::default()),
+            judge: Judge::new(room, self.reader, self.wishes, self.events).await?,
+            shower: Shower::for_member(room, self.reader, self.wishes, self.now).await?.for_sync(&Filter::default()),
             read_to: ReadTo::load(room, self.reader).await?,
             since: since::joined(room, self.reader, rix).await?,
         })

@@ -68,7 +68,7 @@ pub(super) async fn moved(
     since: StreamPosition,
 ) -> Result<Vec<(Thread, Place)>, ReadError> {
     let mut moved = Vec::new();
-    for Receipt { user_id, thread, event_id, .. } in receipts::since(room.view, room.nid, since).await? {
+    for Receipt { user_id, thread, event_id, .. } in receipts::since(room, since).await? {
         if user_id == reader.user_id.as_str()
             && let Some(place) = Place::find(room, &event_id).await?
         {

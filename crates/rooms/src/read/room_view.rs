@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use primitives::{NodeId, Rix, RoomNid, Slot};
+use primitives::{NodeId, Rix, RoomNid, Slot, StreamPosition};
 use ruma::{EventId, OwnedRoomId, RoomId};
 use storage::{
-    Direction, KeyRange, ReadError, Text, View,
+    Direction, KeyRange, Page, ReadError, Text, View,
     schema::rooms::{
-        EventHeaders, EventJson, Membership, Redactions, RoomHead, RoomHeads, RoomIds, Rooms, SlotKey, SlotKeys, Slots,
+        EventHeaders, EventJson, Membership, Redactions, RoomHead, RoomHeads, RoomIds, RoomLog, Rooms, SlotKey,
+        SlotKeys, Slots,
     },
 };
 
@@ -79,6 +80,21 @@ impl<'a> RoomView<'a> {
         let event = Arc::new(event.map_err(|error| corrupt::<EventJson>(error.to_string()))?);
         self.caches.events.insert((self.nid, rix), Arc::clone(&event));
         Ok(Some(event))
+    }
+
+    /// The first page of the rows of the room's log after one position and up to another, newest first. `upto` is at most the view's.
+    pub(crate) async fn log_between(
+        &self,
+        since: StreamPosition,
+        upto: StreamPosition,
+        limit: usize,
+    ) -> Result<Page<RoomLog>, ReadError> {
+        if let Some(rows) = self.caches.activity.recent(self.nid, since, upto) {
+            let rows = rows.into_iter().map(|((position, index), entry)| ((self.nid, position, index), entry));
+            return Ok(Page { rows: rows.collect(), rest: None });
+        }
+        let range = KeyRange::between(&(self.nid, since.next()), &(self.nid, upto.next()));
+        self.view.scan(&range, limit, Direction::Backward).await
     }
 
     /// Several events as they were stored, in their order. They must exist.

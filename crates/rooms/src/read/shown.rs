@@ -8,7 +8,7 @@ use storage::{
     schema::rooms::{EventLocals, RelationRow, Relations},
 };
 
-use super::{Reader, RoomView};
+use super::{Reader, RoomView, Wishes};
 use crate::{
     filter::{EventFields, EventFormat, Filter, RoomEventFilter},
     render::{ClientEvent, StoredEvent, Unsigned},
@@ -47,9 +47,10 @@ impl<'a> Shower<'a> {
     pub(crate) async fn for_member(
         room: &'a RoomView<'a>,
         reader: &'a Reader,
+        wishes: &Wishes,
         now: UnixMillis,
     ) -> Result<Self, ReadError> {
-        let eyes = Eyes::standing_as(room, &reader.user_id, reader.user_nid, Standing::Joined).await?;
+        let eyes = Eyes::standing_as(room, &reader.user_id, wishes.ignored.clone(), Standing::Joined).await?;
         Ok(Self::with(room, eyes, reader, now))
     }
 

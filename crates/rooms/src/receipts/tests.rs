@@ -47,7 +47,9 @@ async fn a_receipt_that_moves_leaves_nothing_where_it_was() {
         room.mark_read(&alice, &marks).await.expect("nothing to do");
         assert_eq!(server.storage.position(), before.next());
     }
-    let since = since(&server.storage.view(), room.nid(), StreamPosition::ZERO).await.expect("read");
+    let view = server.storage.view();
+    let room_view = RoomView::by_number(&view, server.rooms.reads().caches(), room.nid()).await.expect("read");
+    let since = since(&room_view.expect("there"), StreamPosition::ZERO).await.expect("read");
     assert_eq!(since, of_room(&server.storage.view(), room.nid()).await.expect("read"));
 }
 

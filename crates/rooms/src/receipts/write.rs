@@ -1,6 +1,6 @@
 //! Receipts that come in: from this server's users, and from others'.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use primitives::StreamPosition;
 use ruma::{EventId, OwnedEventId, OwnedUserId};
@@ -152,15 +152,20 @@ impl Room {
     }
 
     /// Commits rows of receipts; `None` if they have changed meanwhile.
+    ///
+    /// Goes on if who asked goes away: what became of the commit has to be told to the readers.
     async fn commit_receipts(&self, batch: Batch) -> Result<Option<StreamPosition>, ReceiptError> {
-        let writing = self.context().activity.writing(self.nid());
-        match self.context().storage.commit(batch).await {
-            Ok(position) => {
-                writing.committed(position);
-                Ok(Some(position))
-            }
-            Err(CommitError::Conflict(_)) => Ok(None),
-            Err(_) => Err(ReceiptError::Unavailable),
+        let (context, nid) = (Arc::clone(self.context()), self.nid());
+        let committed = self.rooms().finish(async move {
+            let writing = context.activity.writing(nid).of_receipts();
+            let position = context.storage.commit(batch).await?;
+            writing.committed(position);
+            Ok(position)
+        });
+        match committed.await {
+            Some(Ok(position)) => Ok(Some(position)),
+            Some(Err(CommitError::Conflict(_))) => Ok(None),
+            Some(Err(_)) | None => Err(ReceiptError::Unavailable),
         }
     }
 

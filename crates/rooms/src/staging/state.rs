@@ -111,7 +111,7 @@ impl Change {
         let old = std::mem::replace(&mut self.memory.head.root, state);
         self.replaced = Some(old);
         if !self.memory.tips.is_empty() {
-            self.log(&RoomLogEntry::Reset { old, new: state });
+            self.log(RoomLogEntry::Reset { old, new: state });
         }
         self.memory.tips.clear();
         self.memory.state = imbl::HashMap::new();

@@ -35,7 +35,7 @@ impl Reads {
         let mut events = Vec::new();
         if filter.selects_ephemeral(&room.room_id, "m.receipt") {
             let receipts = match asked.request.since.filter(|_| !whole) {
-                Some(since) => receipts::since(room.view, room.nid, since.position).await?,
+                Some(since) => receipts::since(room, since.position).await?,
                 None => receipts::of_room(room.view, room.nid).await?,
             };
             let reader = asked.reader.user_id.as_str();

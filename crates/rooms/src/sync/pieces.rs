@@ -9,12 +9,13 @@ use serde::Serialize;
 use storage::{ReadError, View};
 
 use super::{
-    LeftRoom, Reader, Reads, SyncRequest, SyncRooms,
+    Begun, LeftRoom, Reader, Reads, SyncRequest, SyncRooms,
     changes::UserChanges,
     logged,
     room::{Asked, Member},
     seen,
 };
+use crate::read::Wishes;
 
 /// A piece is sent once it has this many bytes.
 const PIECE: usize = 64 << 10;
@@ -93,6 +94,7 @@ pub struct SyncPieces {
     acknowledged: StreamPosition,
     seen: u64,
     changes: UserChanges,
+    wishes: Wishes,
     /// Invites and knocks: they come last.
     asked: SyncRooms,
     text: Text,
@@ -109,22 +111,17 @@ impl std::fmt::Debug for SyncPieces {
 }
 
 impl Reads {
-    /// What is new for a user, if that is to show whole rooms: without a token that is valid here, or with `full_state`. Otherwise `None`:
-    /// then [`Reads::sync`] answers.
-    pub async fn sync_in_pieces(
+    pub(super) async fn pieces(
         &self,
+        begun: Begun,
         reader: &Reader,
-        request: &SyncRequest,
-    ) -> Result<Option<SyncPieces>, ReadError> {
-        let view = self.0.storage.view();
-        if self.valid(&view, request.since).is_some() && !request.full_state {
-            return Ok(None);
-        }
-        let mut request = request.clone();
-        let acknowledged = self.begin(&view, reader, &mut request).await?;
+        request: SyncRequest,
+    ) -> Result<SyncPieces, ReadError> {
+        let Begun { view, acknowledged, .. } = begun;
         let token = self.token_of(&view);
         let seen = seen(&request, token);
         let changes = self.changes(&view, reader, &request, seen).await?;
+        let wishes = self.wishes(&view, reader).await?;
         let asked = Asked { reader, request: &request, acknowledged, changes: &changes, seen };
         let mut frame = self.frame(&view, token, &asked).await?;
         let asked = std::mem::take(&mut frame.rooms);
@@ -134,7 +131,7 @@ impl Reads {
         text.bytes.pop();
         let (reads, reader, started) = (self.clone(), reader.clone(), self.0.clock.monotonic());
         let (done, ended) = (0, false);
-        Ok(Some(SyncPieces {
+        Ok(SyncPieces {
             reads,
             view,
             reader,
@@ -142,12 +139,13 @@ impl Reads {
             acknowledged,
             seen,
             changes,
+            wishes,
             asked,
             text,
             done,
             ended,
             started,
-        }))
+        })
     }
 }
 
@@ -171,15 +169,15 @@ impl SyncPieces {
 
     /// Adds the next room, or the end.
     async fn add(&mut self) {
-        let Self { reads, view, reader, request, changes, text, .. } = self;
+        let Self { reads, view, reader, request, changes, wishes, text, .. } = self;
         let asked = Asked { reader, request, acknowledged: self.acknowledged, changes, seen: self.seen };
         if let Some((room, newly)) = changes.joined.get(self.done) {
-            let part = reads.member_part(view, *room, Member::Joined { newly: *newly }, &asked).await;
+            let part = reads.member_part(view, *room, Member::Joined { newly: *newly }, &asked, wishes).await;
             if let Some((room_id, part)) = logged(part) {
                 text.room("join", &room_id, &part);
             }
         } else if let Some(left) = changes.left.get(self.done - changes.joined.len()) {
-            let part = reads.member_part(view, left.room, Member::Left(*left), &asked).await;
+            let part = reads.member_part(view, left.room, Member::Left(*left), &asked, wishes).await;
             if let Some((room_id, part)) = logged(part) {
                 text.room("leave", &room_id, &LeftRoom::from(part));
             }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     counts::Counted,
-    read::{END, Point, Reader, Reads, RoomView, Shower, after, page_token},
+    read::{END, Point, Reader, Reads, RoomView, Shower, Wishes, after, page_token},
     render::ClientEvent,
     visibility::Standing,
 };
@@ -62,13 +62,14 @@ impl Reads {
         &self,
         room: &RoomView<'_>,
         asked: &Asked<'_>,
+        wishes: &Wishes,
         member: Member,
     ) -> Result<Option<JoinedRoom>, ReadError> {
         let Some(head) = room.head().await? else { return Ok(None) };
         let request = asked.request;
         let now = self.0.clock.now();
         let shower = match member {
-            Member::Joined { .. } => Shower::for_member(room, asked.reader, now).await?,
+            Member::Joined { .. } => Shower::for_member(room, asked.reader, wishes, now).await?,
             Member::Left(_) => Shower::open(room, asked.reader, now).await?,
         };
         let mut shower = shower.for_sync(&request.filter);
@@ -92,7 +93,7 @@ impl Reads {
             Member::Left(_) => Events::default(),
         };
         let counted = match member {
-            Member::Joined { .. } => self.unread(room, asked.reader).await?,
+            Member::Joined { .. } => self.unread(room, asked.reader, wishes).await?,
             Member::Left(_) => None,
         };
         let recounted = counted.as_ref().zip(since).is_some_and(|(counted, since)| counted.changed_after(since));

@@ -12,16 +12,20 @@ use crate::testing::stored::{World, reader};
 
 /// Asks once, without waiting. What comes in pieces is the same as a whole.
 async fn synced(world: &World, user: &str, request: SyncRequest) -> (SyncToken, Value) {
-    let pieces = world.reads.sync_in_pieces(&reader(user), &request).await.expect("an answer");
+    let answer = world.reads.answer_sync(&reader(user), request.clone()).await.expect("an answer");
     let response = world.reads.sync(&reader(user), request).await.expect("a response");
     let (token, whole) = (response.next_batch, serde_json::to_value(response).expect("JSON"));
-    if let Some(mut pieces) = pieces {
-        let mut text = Vec::new();
-        while let Some(piece) = pieces.next().await.expect("read at once") {
-            text.extend(piece);
+    let answer = match answer {
+        SyncAnswer::Whole(response) => serde_json::to_value(response).expect("JSON"),
+        SyncAnswer::Pieces(mut pieces) => {
+            let mut text = Vec::new();
+            while let Some(piece) = pieces.next().await.expect("read at once") {
+                text.extend(piece);
+            }
+            serde_json::from_slice(&text).expect("JSON")
         }
-        assert_eq!(serde_json::from_slice::<Value>(&text).expect("JSON"), whole);
-    }
+    };
+    assert_eq!(answer, whole);
     (token, whole)
 }
 

@@ -73,10 +73,8 @@ pub(super) async fn arrived(
     let wants_room = filter.selects_room(&room.room_id);
     let mut looked_at = 0;
     let mut skipping = span.last.is_some();
-    let mut rest = Some(KeyRange::between(&(room.nid, span.since.next()), &(room.nid, span.upto.next())));
-    'log: while let Some(range) = rest {
-        let page = room.view.scan::<RoomLog>(&range, PAGE, Direction::Backward).await?;
-        rest = page.rest;
+    let mut next = Some(room.log_between(span.since, span.upto, PAGE).await?);
+    'log: while let Some(page) = next {
         for (at, (key, entry)) in page.rows.iter().enumerate() {
             let older = &page.rows[at + 1..];
             skipping &= key.1 == span.upto && !is_event(entry, span.last);
@@ -101,6 +99,10 @@ pub(super) async fn arrived(
                 break 'log;
             }
         }
+        next = match page.rest {
+            Some(range) => Some(room.view.scan::<RoomLog>(&range, PAGE, Direction::Backward).await?),
+            None => None,
+        };
     }
     window.events.reverse();
     if !window.limited {

@@ -54,20 +54,20 @@ impl<'a> Eyes<'a> {
         user_id: &'a UserId,
         user_nid: UserNid,
     ) -> Result<Self, ReadError> {
-        let mut eyes = Self::standing_as(room, user_id, user_nid, Standing::Outside).await?;
+        let ignored = room.caches.ignored(room.view, user_nid).await?;
+        let mut eyes = Self::standing_as(room, user_id, ignored, Standing::Outside).await?;
         eyes.standing = eyes.find_standing(user_nid).await?;
         Ok(eyes)
     }
 
-    /// The sight of a user who is known to stand so.
+    /// The sight of a user who is known to stand so and to ignore these.
     pub(crate) async fn standing_as(
         room: &'a RoomView<'a>,
         user_id: &'a UserId,
-        user_nid: UserNid,
+        ignored: Option<Arc<IgnoredUsers>>,
         standing: Standing,
     ) -> Result<Self, ReadError> {
         let slot = room.slot("m.room.member", user_id.as_str()).await?;
-        let ignored = room.caches.ignored(room.view, user_nid).await?;
         Ok(Self {
             room,
             user_id,

@@ -219,8 +219,8 @@ async fn a_ban_after_a_leave_is_told_as_state() {
 async fn a_client_that_reads_too_slowly_is_cut_off() {
     let mut world = World::new().await;
     world.room(ROOM, "shared").await;
-    let asked = world.reads.sync_in_pieces(&reader("@a:x"), &SyncRequest::default()).await.expect("an answer");
-    let mut pieces = asked.expect("an initial sync comes in pieces");
+    let answer = world.reads.answer_sync(&reader("@a:x"), SyncRequest::default()).await.expect("an answer");
+    let SyncAnswer::Pieces(mut pieces) = answer else { panic!("an initial sync comes in pieces") };
     world.clock.advance(std::time::Duration::from_secs(121));
     assert_eq!(pieces.next().await, Err(ReadTooSlowly));
     assert_eq!(pieces.next().await, Ok(None));
