@@ -58,6 +58,7 @@ durability = "os"
 enabled = true
 extra_ca_certificates = ["$ca/ca.crt"]
 allow_private_addresses = true
+device_names = true
 TOML
 }
 

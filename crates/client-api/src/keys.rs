@@ -7,13 +7,13 @@ mod query;
 mod signatures;
 mod upload;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use ruma::{OwnedServerName, OwnedUserId};
+use ruma::OwnedServerName;
 use serde_json::{Value, json};
-use users::keys::ByServer;
+use users::keys::{RemoteError, Unanswered};
 
-use crate::routes::Routes;
+use crate::{error::ApiError, routes::Routes};
 
 pub(crate) fn routes(routes: &mut Routes) {
     upload::routes(routes);
@@ -24,8 +24,26 @@ pub(crate) fn routes(routes: &mut Routes) {
     signatures::routes(routes);
 }
 
-/// What this server answers itself, and the failures of the servers that would have to answer the rest: none of them is reached.
-fn reached<T>((local, remote): ByServer<T>) -> (BTreeMap<OwnedUserId, T>, BTreeMap<OwnedServerName, Value>) {
+/// How long a request waits for other servers if it doesn't say.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The time that a request gives to other servers; the configuration bounds it.
+fn timeout(ms: Option<u64>) -> Duration {
+    ms.map_or(TIMEOUT, Duration::from_millis)
+}
+
+/// Servers that did not answer, as a response names them. What they said themselves is not passed on.
+fn failures(unanswered: Unanswered) -> BTreeMap<OwnedServerName, Value> {
+    let failure = |(server, error): (OwnedServerName, RemoteError)| {
+        tracing::debug!(%server, %error, "another server does not answer about keys");
+        let ApiError { errcode, message, .. } = error.into();
+        (server, json!({ "errcode": errcode, "error": message }))
+    };
+    unanswered.into_iter().map(failure).collect()
+}
+
+/// The failures of servers that can't be asked, because this one talks to no others.
+fn alone<T>(remote: BTreeMap<OwnedServerName, T>) -> BTreeMap<OwnedServerName, Value> {
     let failure = || json!({ "errcode": "M_UNKNOWN", "error": "This server does not ask other servers" });
-    (local, remote.into_keys().map(|server| (server, failure())).collect())
+    remote.into_keys().map(|server| (server, failure())).collect()
 }

@@ -1,5 +1,6 @@
 //! One method of [`crate::FederationClient`] for each call; a file for what belongs together.
 
+pub mod devices;
 pub mod directory;
 pub mod events;
 pub mod membership;

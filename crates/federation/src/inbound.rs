@@ -8,6 +8,7 @@
 //!
 //! The work is no part of the request that causes it: it goes on when the other server hangs up.
 
+mod devices;
 pub(crate) mod edu;
 mod pdus;
 pub(crate) mod transaction;

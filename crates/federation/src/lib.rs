@@ -19,6 +19,8 @@ mod missing_events;
 mod query;
 mod state;
 mod timestamp;
+mod user_devices;
+mod user_keys;
 
 use std::{fmt, sync::Arc};
 
@@ -112,6 +114,9 @@ fn routes() -> Router<Federation> {
         .route("/_matrix/federation/v1/query/directory", get(directory::alias))
         .route("/_matrix/federation/v1/query/profile", get(query::profile))
         .route("/_matrix/federation/v1/send/{txnId}", put(inbound::transaction::send))
+        .route("/_matrix/federation/v1/user/devices/{userId}", get(user_devices::user_devices))
+        .route("/_matrix/federation/v1/user/keys/claim", post(user_keys::claim))
+        .route("/_matrix/federation/v1/user/keys/query", post(user_keys::query))
         .route("/_matrix/key/v2/query", post(keys::query_many))
         .route("/_matrix/key/v2/query/{serverName}", get(keys::query_one))
         .route("/_matrix/key/v2/server", get(keys::server))

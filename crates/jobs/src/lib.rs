@@ -25,6 +25,7 @@
 mod board;
 pub mod deactivation;
 mod device_list;
+mod fetch_device_lists;
 mod guests;
 mod kind;
 mod memberships;
@@ -32,6 +33,7 @@ mod meters;
 mod options;
 pub mod profile;
 pub mod projections;
+mod remote_device_list;
 mod runner;
 #[cfg(test)]
 mod tests;

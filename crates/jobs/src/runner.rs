@@ -18,11 +18,13 @@ use crate::{
     board::{Board, Bounds, End, Id},
     deactivation::Deactivation,
     device_list::DeviceList,
+    fetch_device_lists::FetchDeviceLists,
     guests::Guests,
     kind::{Kind, Next, StepError},
     meters,
     options::Options,
     profile::Profile,
+    remote_device_list::RemoteDeviceList,
     upgrade::Upgrades,
 };
 
@@ -59,12 +61,16 @@ impl Jobs {
         let deactivation = Deactivation::new(storage.clone(), users.clone(), rooms.clone(), options.items_per_step);
         let device_list = DeviceList::new(storage.clone(), users.clone(), rooms.clone(), options.items_per_step);
         let upgrades = Upgrades::new(rooms.clone(), options.items_per_step);
+        let remote_device_list = RemoteDeviceList::new(storage.clone(), rooms.clone(), options.items_per_step);
+        let fetch_device_lists = FetchDeviceLists::new(storage.clone(), users.clone(), rooms.clone());
         let kinds: Vec<Arc<dyn Kind>> = vec![
             Arc::new(guests),
             Arc::new(profile),
             Arc::new(deactivation),
             Arc::new(device_list),
             Arc::new(upgrades),
+            Arc::new(remote_device_list),
+            Arc::new(fetch_device_lists),
         ];
         Self::of(storage, users, rooms, clock, options, kinds)
     }

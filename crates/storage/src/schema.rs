@@ -15,6 +15,7 @@ pub mod keys;
 pub mod meta;
 pub mod push;
 pub mod receipts;
+pub mod remote_devices;
 pub mod rooms;
 pub mod services;
 #[cfg(test)]
@@ -78,6 +79,7 @@ pub(crate) const MODULES: &[&[TableInfo]] = &[
     services::TABLES,
     to_device::TABLES,
     key_backup::TABLES,
+    remote_devices::TABLES,
     federation::TABLES,
     #[cfg(test)]
     testing::TABLES,

@@ -16,7 +16,7 @@ use crate::{
     account_data::AccountData,
     error::{MAX_ATTEMPTS, Outcome, StoreError, outcome},
     ground::Ground,
-    keys::{DeviceLists, Keys},
+    keys::{Change, DeviceLists, Keys, publish},
     sightings::{Sighting, Sightings},
     to_device::ToDevice,
     tokens::{IssuedTokens, Tokens, access_tokens, revoke},
@@ -143,14 +143,16 @@ impl Devices {
             let mut batch = Batch::new();
             let renamed = DeviceRow { display_name: Some(name.to_owned()), ..row.clone() };
             batch.assert_equals::<tables::Devices>(&key, &row).put::<tables::Devices>(&key, &renamed);
-            // Others see the name with the keys.
-            let is_listed = view.contains::<DeviceKeys>(&key).await.map_err(StoreError::from)? && renamed != row;
-            if is_listed {
-                DeviceLists::change(&view, &mut batch, user).await.map_err(StoreError::from)?;
+            if renamed == row {
+                return Ok(());
             }
+            // Others see the name with the keys.
+            let is_listed = view.contains::<DeviceKeys>(&key).await.map_err(StoreError::from)?;
+            let changes = [Change::Device(device.as_str())];
+            DeviceLists::change_if(is_listed, &view, &mut batch, user, &changes).await.map_err(StoreError::from)?;
             if let Outcome::Done(position) = outcome(self.ground.storage.commit(batch).await)? {
+                self.lists.ring();
                 if is_listed {
-                    self.lists.ring();
                     self.lists.wake(user, position);
                 }
                 return Ok(());
@@ -178,13 +180,10 @@ impl Devices {
             if deleted.is_empty() {
                 return Ok(deleted);
             }
-            if is_listed {
-                DeviceLists::change(&view, &mut batch, user).await?;
-            }
+            let changes: Vec<_> = deleted.iter().map(|device| Change::Deleted(device.as_str())).collect();
+            DeviceLists::change_if(is_listed, &view, &mut batch, user, &changes).await?;
             if let Outcome::Done(position) = outcome(self.ground.storage.commit(batch).await)? {
-                if is_listed {
-                    self.lists.ring();
-                }
+                self.lists.ring();
                 self.lists.wake(user, position);
                 self.tokens.forget(&ended);
                 for device in &deleted {
@@ -238,6 +237,9 @@ impl Devices {
         let key = (user, Text::new(device_id.as_str()));
         let old = view.get::<tables::Devices>(&key).await.map_err(StoreError::from)?;
         batch.assert_unchanged::<tables::Devices>(&key, old.as_ref());
+        if old.is_none() {
+            publish(view, batch, user, &[Change::Device(device_id.as_str())]).await.map_err(StoreError::from)?;
+        }
         let mut ended = Vec::new();
         for pair in old.iter().flat_map(|row| row.current.iter().chain(&row.previous)) {
             ended.push(revoke(batch, pair));

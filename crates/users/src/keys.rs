@@ -3,14 +3,18 @@
 //! - A one-time key is claimed by a batch that deletes it and asserts that it was there: it is issued at most once, in the order of upload. Its id
 //!   is remembered for a while, so that an upload that is sent again does not bring it back.
 //! - Every change of a device's keys asserts the device's row, so that keys never outlive their device.
-//! - A user's list of devices has one row, whose position is the list's stream id. A change of it is one batch with the change of the keys, the
-//!   line in the user's log and the job that tells the user's rooms.
+//! - A user's list of devices has one row. A change of it is one batch with the change of the keys, the line in the user's log and the job that tells
+//!   the user's rooms.
+//! - What other servers are told of a user's devices is a stream of changes ([`outgoing`]), whose stream ids are positions.
+//! - What other servers tell of their users' devices is kept as long as a room is shared with them ([`remote`]).
 
 mod claim;
 mod cross_signing;
 mod error;
 mod lists;
+mod outgoing;
 mod query;
+mod remote;
 mod signatures;
 mod signed;
 mod upload;
@@ -27,7 +31,10 @@ pub use claim::{Claims, Issued};
 pub use cross_signing::{Authentication, CrossSigningUpload};
 pub use error::KeysError;
 pub use lists::DeviceLists;
+pub(crate) use outgoing::{Change, publish};
+pub use outgoing::{DevicesOfUser, Edu};
 pub use query::{Asker, Query, UserKeys};
+pub use remote::{FetchError, Fetched, RemoteError, RemoteMembership, Unanswered, UpdateError, stale_lists};
 pub use signatures::{Failures, SignatureFailure, SignatureUpload};
 pub use upload::KeyUpload;
 
@@ -41,6 +48,8 @@ pub struct Keys {
     accounts: Arc<Accounts>,
     lists: DeviceLists,
     limits: KeyLimits,
+    names_for_servers: bool,
+    fetching: remote::Fetching,
 }
 
 /// What a device has left of keys that are given away.
@@ -68,8 +77,14 @@ impl From<tables::DeviceKeyStateRow> for KeysLeft {
 pub type ByServer<T> = (BTreeMap<OwnedUserId, T>, BTreeMap<OwnedServerName, BTreeMap<OwnedUserId, T>>);
 
 impl Keys {
-    pub(crate) fn new(ground: Ground, accounts: Arc<Accounts>, lists: DeviceLists, limits: KeyLimits) -> Self {
-        Self { ground, accounts, lists, limits }
+    pub(crate) fn new(
+        ground: Ground,
+        accounts: Arc<Accounts>,
+        lists: DeviceLists,
+        limits: KeyLimits,
+        names_for_servers: bool,
+    ) -> Self {
+        Self { ground, accounts, lists, limits, names_for_servers, fetching: remote::Fetching::default() }
     }
 
     /// What a device has left of keys that are given away, as a view shows it.

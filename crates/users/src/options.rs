@@ -135,11 +135,22 @@ pub struct KeyLimits {
     pub query_max_users: usize,
     /// Devices of which keys are claimed at once.
     pub claim_max_devices: usize,
+    /// The longest that a request waits for other servers.
+    pub remote_timeout: Duration,
+    /// The most devices that are kept of another server's user: 1,000 or fewer, so that they fit a batch.
+    pub remote_devices_max: usize,
 }
 
 impl Default for KeyLimits {
     fn default() -> Self {
-        Self { key_max_bytes: 8_192, one_time_keys_max: 500, query_max_users: 10_000, claim_max_devices: 10_000 }
+        Self {
+            key_max_bytes: 8_192,
+            one_time_keys_max: 500,
+            query_max_users: 10_000,
+            claim_max_devices: 10_000,
+            remote_timeout: Duration::from_secs(10),
+            remote_devices_max: 1_000,
+        }
     }
 }
 
@@ -174,6 +185,8 @@ pub struct Options {
     pub key_backup_sizes: KeyBackupSizes,
     /// Sizes and counts of keys.
     pub key_limits: KeyLimits,
+    /// Whether other servers are shown the names of devices.
+    pub device_names_for_servers: bool,
     /// Whether presence is kept and told.
     pub presence: bool,
     /// What a password hash costs.
@@ -200,6 +213,7 @@ impl Options {
             to_device_sizes: ToDeviceSizes::default(),
             key_backup_sizes: KeyBackupSizes::default(),
             key_limits: KeyLimits::default(),
+            device_names_for_servers: false,
             presence: true,
             password_hash: PasswordHashCost::default(),
             turn: None,

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod queues;
+mod received;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +32,8 @@ use crate::{
     transactions::{Transactions, TxnKey},
     wakeups::Wakeups,
 };
+
+pub use received::{DirectToDevice, ReceiveToDeviceError};
 
 use bounds::Sweep;
 use queues::{QueueKey, Queues};

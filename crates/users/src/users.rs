@@ -113,7 +113,8 @@ impl Users {
         let devices =
             Devices::new(ground.clone(), tokens.clone(), sightings.clone(), transactions.clone(), lists.clone());
         let devices = Arc::new(devices);
-        let keys = Keys::new(ground.clone(), accounts.clone(), lists.clone(), options.key_limits);
+        let names = options.device_names_for_servers;
+        let keys = Keys::new(ground.clone(), accounts.clone(), lists.clone(), options.key_limits, names);
         let registration_tokens = Arc::new(RegistrationTokens::new(ground.clone(), options.registration));
         registration_tokens.prepare_first_start().await?;
         let home = (&ground, &accounts, &devices);

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use users::keys::{Claims, Issued};
 
-use super::reached;
+use super::{alone, failures, timeout};
 use crate::{
     Api,
     error::ApiResult,
-    extract::{Authenticated, Body},
+    extract::{Authenticated, KeysBody},
     routes::Routes,
 };
 
@@ -24,6 +24,7 @@ pub(super) fn routes(routes: &mut Routes) {
 #[derive(Debug, Deserialize)]
 struct Claim {
     one_time_keys: Claims,
+    timeout: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -35,9 +36,18 @@ struct Claimed {
 async fn claim(
     State(api): State<Api>,
     Authenticated(_): Authenticated,
-    Body(request): Body<Claim>,
+    KeysBody(request): KeysBody<Claim>,
 ) -> ApiResult<Json<Claimed>> {
     let keys = api.users.keys();
-    let (local, failures) = reached(keys.by_server(request.one_time_keys));
-    Ok(Json(Claimed { one_time_keys: keys.claim(local).await?, failures }))
+    let (local, remote) = keys.by_server(request.one_time_keys);
+    let mut issued = keys.claim(local).await?;
+    let failures = match &api.remotes {
+        Some(client) if !remote.is_empty() => {
+            let (theirs, unanswered) = keys.claim_remote(client, remote, timeout(request.timeout)).await?;
+            issued.extend(theirs);
+            failures(unanswered)
+        }
+        _ => alone(remote),
+    };
+    Ok(Json(Claimed { one_time_keys: issued, failures }))
 }

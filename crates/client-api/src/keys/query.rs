@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use users::keys::{Asker, Query, UserKeys};
 
-use super::reached;
+use super::{alone, failures, timeout};
 use crate::{
     Api,
     error::ApiResult,
-    extract::{Authenticated, Body},
+    extract::{Authenticated, KeysBody},
     routes::Routes,
 };
 
@@ -24,6 +24,7 @@ pub(super) fn routes(routes: &mut Routes) {
 #[derive(Debug, Deserialize)]
 struct Request {
     device_keys: Query,
+    timeout: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -36,9 +37,18 @@ struct Answer {
 async fn query(
     State(api): State<Api>,
     Authenticated(who): Authenticated,
-    Body(request): Body<Request>,
+    KeysBody(request): KeysBody<Request>,
 ) -> ApiResult<Json<Answer>> {
     let keys = api.users.keys();
-    let (local, failures) = reached(keys.by_server(request.device_keys));
-    Ok(Json(Answer { keys: keys.query(Asker::User(&who), &local).await?, failures }))
+    let (local, remote) = keys.by_server(request.device_keys);
+    let mut found = keys.query(Asker::User(&who), &local).await?;
+    let failures = match &api.remotes {
+        Some(client) if !remote.is_empty() => {
+            let (theirs, unanswered) = keys.query_remote(client, &who, remote, timeout(request.timeout)).await?;
+            found.extend(theirs);
+            failures(unanswered)
+        }
+        _ => alone(remote),
+    };
+    Ok(Json(Answer { keys: found, failures }))
 }

@@ -11,7 +11,7 @@ use users::keys::{SignatureFailure, SignatureUpload};
 use crate::{
     Api,
     error::ApiResult,
-    extract::{Body, NoGuest},
+    extract::{KeysBody, NoGuest},
     routes::Routes,
 };
 
@@ -32,7 +32,7 @@ fn failure(failure: SignatureFailure) -> Value {
 async fn upload(
     State(api): State<Api>,
     NoGuest(who): NoGuest,
-    Body(request): Body<SignatureUpload>,
+    KeysBody(request): KeysBody<SignatureUpload>,
 ) -> ApiResult<Json<Value>> {
     let failures = api.users.keys().upload_signatures(&who, &request).await?;
     let of_user = |keys: BTreeMap<String, SignatureFailure>| -> BTreeMap<String, Value> {

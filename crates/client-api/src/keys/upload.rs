@@ -12,7 +12,7 @@ use users::keys::KeyUpload;
 use crate::{
     Api,
     error::ApiResult,
-    extract::{Authenticated, Body},
+    extract::{Authenticated, KeysBody},
     routes::Routes,
 };
 
@@ -33,7 +33,7 @@ struct Upload {
 async fn upload(
     State(api): State<Api>,
     Authenticated(who): Authenticated,
-    Body(request): Body<Upload>,
+    KeysBody(request): KeysBody<Upload>,
 ) -> ApiResult<Json<Value>> {
     let upload = KeyUpload {
         device_keys: request.device,

@@ -7,6 +7,7 @@ use ruma::ServerName;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
+use super::devices;
 use crate::Federation;
 
 /// An EDU as it came.
@@ -22,9 +23,17 @@ pub(crate) enum EduError {
     /// It isn't of the shape that its type asks for.
     #[error("not of the form of its type: {0}")]
     Malformed(#[from] serde_json::Error),
+    /// It is about a user of another server than the one that sends it.
+    #[error("a server speaks for another server's user")]
+    Foreign,
+    /// Its owner doesn't take it.
+    #[error("not taken: {0}")]
+    Refused(String),
+    /// The store failed.
+    #[error("it could not be stored: {0}")]
+    Internal(String),
 }
 
-#[expect(dead_code, reason = "the first arm reads it")]
 impl Edu {
     /// The content, read as what the type asks for.
     pub(crate) fn content<T: DeserializeOwned>(&self) -> Result<T, EduError> {
@@ -34,15 +43,21 @@ impl Edu {
 
 /// Takes an EDU of a server in. Types that are not known are ignored.
 pub(crate) async fn take_in(federation: &Federation, origin: &ServerName, edu: Edu) {
-    if let Err(error) = dispatch(federation, origin, &edu).await {
-        tracing::debug!(%origin, edu_type = edu.edu_type, %error, "an EDU was dropped");
+    match dispatch(federation, origin, &edu).await {
+        Ok(()) => {}
+        Err(error @ EduError::Internal(_)) => {
+            tracing::error!(%origin, edu_type = edu.edu_type, %error, "an EDU was lost");
+        }
+        Err(error) => tracing::debug!(%origin, edu_type = edu.edu_type, %error, "an EDU was dropped"),
     }
 }
 
 /// One arm for each type; what it does is in a file of its own beside this one.
-#[expect(clippy::match_single_binding, clippy::unused_async, reason = "no type has its owner's arm yet")]
-async fn dispatch(_federation: &Federation, origin: &ServerName, edu: &Edu) -> Result<(), EduError> {
+async fn dispatch(federation: &Federation, origin: &ServerName, edu: &Edu) -> Result<(), EduError> {
     match edu.edu_type.as_str() {
+        "m.device_list_update" => devices::list_update(federation, origin, edu).await?,
+        "m.direct_to_device" => devices::to_device(federation, origin, edu).await?,
+        "m.signing_key_update" => devices::signing_keys(federation, origin, edu).await?,
         other => tracing::debug!(%origin, edu_type = other, "an EDU of a type that is not known"),
     }
     Ok(())

@@ -13,6 +13,7 @@ use storage::{
         rooms::Membership,
     },
 };
+use users::keys::RemoteMembership;
 
 use super::{Projection, Projections, RoomChange};
 
@@ -20,6 +21,8 @@ use super::{Projection, Projections, RoomChange};
 const PAGE: usize = 1_000;
 
 /// Joined members by server ([`RoomServers`]), and of other servers by user ([`RemoteMembers`]).
+///
+/// What is kept of devices follows from who shares rooms, in the same batches: the lists of other servers' users go with the last shared room.
 #[derive(Debug)]
 pub struct Members {
     server_name: OwnedServerName,
@@ -45,10 +48,14 @@ impl Members {
             if user.server_name() != self.server_name {
                 let key = (Text::new(user.as_str()), change.room);
                 if after {
-                    batch.put::<RemoteMembers>(&key, &())
+                    RemoteMembership::joined(&change.view, batch, user).await?;
+                    batch.put::<RemoteMembers>(&key, &());
                 } else {
-                    batch.delete::<RemoteMembers>(&key)
-                };
+                    if !is_elsewhere(&change.view, user, change.room).await? {
+                        RemoteMembership::gone(batch, user);
+                    }
+                    batch.delete::<RemoteMembers>(&key);
+                }
             }
         }
         for (server, more) in servers {
@@ -79,6 +86,13 @@ impl Projection for Members {
     fn apply<'a>(&'a self, change: &'a RoomChange, batch: &'a mut Batch) -> BoxFuture<'a, Result<(), ReadError>> {
         Box::pin(self.write(change, batch))
     }
+}
+
+/// Whether another server's user is in another room than this.
+async fn is_elsewhere(view: &View, user: &UserId, room: RoomNid) -> Result<bool, ReadError> {
+    let range = KeyRange::prefix(&(Text::new(user.as_str()),));
+    let page = view.scan_keys::<RemoteMembers>(&range, 2, Direction::Forward).await?;
+    Ok(page.keys.into_iter().any(|(_, other)| other != room))
 }
 
 pub(super) fn member<'a>(event_type: &str, state_key: &'a str) -> Option<&'a UserId> {

@@ -198,7 +198,7 @@ fn check_rates(config: &Config) -> Result<(), Problem> {
 }
 
 fn check_limits(limits: &Limits) -> Result<(), Problem> {
-    let ranges: [(&str, u64, u64, u64); 28] = [
+    let ranges: [(&str, u64, u64, u64); 30] = [
         ("pdu_max_bytes", limits.pdu_max_bytes.into(), 1_024, 65_536),
         ("transaction_max_pdus", limits.transaction_max_pdus.into(), 1, 50),
         ("transaction_max_edus", limits.transaction_max_edus.into(), 1, 100),
@@ -225,6 +225,8 @@ fn check_limits(limits: &Limits) -> Result<(), Problem> {
         ("key_backup_item_max_bytes", limits.key_backup_item_max_bytes.into(), 1_024, 80_000),
         ("key_max_bytes", limits.key_max_bytes.into(), 1_024, 8_192),
         ("key_query_max_users", limits.key_query_max_users.into(), 100, 1_000_000),
+        ("remote_devices_per_user", limits.remote_devices_per_user.into(), 1, 1_000),
+        ("key_remote_timeout_seconds", limits.key_remote_timeout_seconds.into(), 1, 60),
         ("key_claim_max_devices", limits.key_claim_max_devices.into(), 100, 1_000_000),
         ("image_decoders_concurrent", limits.image_decoders_concurrent.into(), 1, 1_000),
     ];

@@ -140,6 +140,10 @@ pub struct Limits {
     pub key_max_bytes: u32,
     /// Users whose keys one request asks for.
     pub key_query_max_users: u32,
+    /// Devices that are kept of a user of another server.
+    pub remote_devices_per_user: u32,
+    /// The longest that a client's request for keys waits for other servers.
+    pub key_remote_timeout_seconds: u32,
     /// Devices of which one request claims keys.
     pub key_claim_max_devices: u32,
     /// Largest upload.
@@ -233,6 +237,8 @@ const DEFAULTS: Limits = Limits {
     one_time_keys_per_device_and_algorithm: 500,
     key_max_bytes: 8_192,
     key_query_max_users: 10_000,
+    remote_devices_per_user: 1_000,
+    key_remote_timeout_seconds: 10,
     key_claim_max_devices: 10_000,
     upload_max_bytes: 50 << 20,
     uploads_pending_per_user: 5,

@@ -136,6 +136,8 @@ pub struct Federation {
     pub server_address: Option<OwnedServerName>,
     /// Servers that are asked for the keys of others that can't be asked themselves. They are trusted.
     pub notaries: Vec<OwnedServerName>,
+    /// Whether other servers are shown the names that users give to their devices.
+    pub device_names: bool,
 }
 
 impl Default for Federation {
@@ -146,6 +148,7 @@ impl Default for Federation {
             allow_private_addresses: false,
             server_address: None,
             notaries: Vec::new(),
+            device_names: false,
         }
     }
 }

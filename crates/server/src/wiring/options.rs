@@ -75,7 +75,10 @@ pub fn users(config: &Config) -> users::Options {
             one_time_keys_max: if limits.enforce { limits.one_time_keys_per_device_and_algorithm } else { u32::MAX },
             query_max_users: limits.key_query_max_users as usize,
             claim_max_devices: limits.key_claim_max_devices as usize,
+            remote_timeout: Duration::from_secs(limits.key_remote_timeout_seconds.into()),
+            remote_devices_max: limits.remote_devices_per_user as usize,
         },
+        device_names_for_servers: config.federation.device_names,
         presence: config.presence,
         password_hash: users::PasswordHashCost {
             memory_kib: limits.password_hash_memory_kib,

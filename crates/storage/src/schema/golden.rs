@@ -9,6 +9,7 @@ mod keys;
 mod meta;
 mod push;
 mod receipts;
+mod remote_devices;
 mod rooms;
 mod services;
 mod to_device;
@@ -99,6 +100,7 @@ fn every_table_has_a_golden_row() {
         to_device::rows(),
         key_backup::rows(),
         keys::rows(),
+        remote_devices::rows(),
     ];
     let covered: Vec<u8> = golden.into_iter().flat_map(|golden| golden.tables).collect();
     let beside = [users::TABLES, delayed::TABLES, jobs::TABLES, federation::TABLES, testing::TABLES].concat();

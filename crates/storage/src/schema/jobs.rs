@@ -37,10 +37,19 @@ impl JobKind {
     /// Members of a room that replaces another get what they had set for that one. About the new room and a user, [`EVERYBODY`] for all members:
     /// `(RoomNid, UserNid)`.
     pub const UPGRADE: Self = Self(5);
+    /// Other servers are to be told of a user's devices. About a user, a room and a server: `(UserNid, RoomNid, Text)`; [`EVERY_ROOM`] and the empty
+    /// name for all of them, [`EVERYBODY`] for all members.
+    pub const DEVICE_MARKS: Self = Self(8);
+    /// The rooms of another server's user whose devices or cross-signing keys changed are told. About a user: `(Text,)`.
+    pub const REMOTE_DEVICE_LIST: Self = Self(9);
+    /// Lists of devices are fetched from another server, those of [`super::remote_devices::StaleLists`]. About a server: `(Text,)`.
+    pub const FETCH_DEVICE_LISTS: Self = Self(11);
 }
 
 /// The number of no user: users are counted from 1.
 pub const EVERYBODY: UserNid = UserNid(0);
+/// The number of no room: rooms are counted from 1.
+pub const EVERY_ROOM: RoomNid = RoomNid(0);
 
 impl KeyPart for JobKind {
     fn put(&self, out: &mut KeyBytes) {

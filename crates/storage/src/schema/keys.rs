@@ -20,7 +20,7 @@ tables! {
     CrossSigning = 74, "cross_signing", (UserNid,) => CrossSigningRow;
     /// What a user has signed of another user's master key, by the other's user id.
     KeySignatures = 75, "key_signature", (UserNid, Text) => Positioned<KeySignaturesRow>;
-    /// When the list of a user's devices and cross-signing keys last changed: the position is the list's stream id.
+    /// When the list of a user's devices and cross-signing keys last changed, at the row's position.
     DeviceLists = 76, "device_list", (UserNid,) => Positioned<DeviceListRow>;
 }
 

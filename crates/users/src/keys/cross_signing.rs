@@ -9,7 +9,7 @@ use storage::{
     },
 };
 
-use super::{DeviceLists, Keys, KeysError, signed, stored};
+use super::{DeviceLists, Keys, KeysError, outgoing::Change, signed, stored};
 use crate::{
     error::{MAX_ATTEMPTS, Outcome, StoreError, outcome},
     tokens::Requester,
@@ -89,7 +89,7 @@ impl Keys {
             let mut batch = Batch::new();
             batch.assert_unchanged::<tables::CrossSigning>(&(who.user_nid,), old.as_ref());
             batch.put::<tables::CrossSigning>(&(who.user_nid,), &after);
-            DeviceLists::change(&view, &mut batch, who.user_nid).await?;
+            DeviceLists::change(&view, &mut batch, who.user_nid, &[Change::CrossSigning]).await?;
             if let Outcome::Done(position) = outcome(self.ground.storage.commit(batch).await)? {
                 self.lists.ring();
                 self.lists.wake(who.user_nid, position);
@@ -145,7 +145,12 @@ pub(super) fn public_key_of(key: &CanonicalJsonObject) -> Option<&str> {
 }
 
 /// A cross-signing key as it is kept, if it has the right form.
-fn checked(key: CanonicalJsonObject, user: &str, usage: &str, max: usize) -> Result<CanonicalJsonObject, KeysError> {
+pub(super) fn checked(
+    key: CanonicalJsonObject,
+    user: &str,
+    usage: &str,
+    max: usize,
+) -> Result<CanonicalJsonObject, KeysError> {
     let malformed = |what: &str| KeysError::Malformed(format!("the {usage} key: {what}"));
     match key.get("user_id").and_then(CanonicalJsonValue::as_str) {
         Some(of) if of == user => {}

@@ -1,7 +1,7 @@
 //! Lists of devices: when whose has changed.
 //!
 //! A list is a user's devices that have keys, their names, and the cross-signing keys. Its newest change has one row, one line in the user's log and one
-//! job; what was before is not kept.
+//! job; what was before is not kept. Other servers are told beside that, of devices without keys too ([`super::outgoing`]).
 
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use storage::{
 };
 use tokio::sync::Notify;
 
+use super::outgoing::{Change, publish};
 use crate::wakeups::Wakeups;
 
 /// Rows of the user's log that are about lists have indices from here on, so that they never meet others' of the same batch.
@@ -35,7 +36,12 @@ impl DeviceLists {
 
     /// Adds to a batch what a change of a user's list means. Once in a batch; conflicts if the list has changed since the view. After the commit come
     /// [`Self::ring`] and [`Self::wake`].
-    pub(crate) async fn change(view: &View, batch: &mut Batch, user: UserNid) -> Result<(), ReadError> {
+    pub(crate) async fn change(
+        view: &View,
+        batch: &mut Batch,
+        user: UserNid,
+        changes: &[Change<'_>],
+    ) -> Result<(), ReadError> {
         let old = view.get::<tables::DeviceLists>(&(user,)).await?;
         batch.assert_unchanged::<tables::DeviceLists>(&(user,), old.as_ref());
         if let Some(old) = old {
@@ -46,11 +52,26 @@ impl DeviceLists {
         let entry = UserLogEntry::DeviceList { user_id: None };
         batch.put::<UserLog>(&(user, StreamPosition::PENDING, log_index), &entry);
         jobs::begin(batch, JobKind::DEVICE_LIST, &(user,));
-        Ok(())
+        publish(view, batch, user, changes).await
     }
 
-    /// The stream id of a user's list: the position of its newest change.
-    pub async fn stream_id(view: &View, user: UserNid) -> Result<StreamPosition, ReadError> {
+    /// The same if the list shows what has changed; if not, only other servers are told.
+    pub(crate) async fn change_if(
+        is_listed: bool,
+        view: &View,
+        batch: &mut Batch,
+        user: UserNid,
+        changes: &[Change<'_>],
+    ) -> Result<(), ReadError> {
+        if is_listed {
+            Self::change(view, batch, user, changes).await
+        } else {
+            publish(view, batch, user, changes).await
+        }
+    }
+
+    /// When a user's list last changed.
+    pub async fn last_change(view: &View, user: UserNid) -> Result<StreamPosition, ReadError> {
         let row = view.get::<tables::DeviceLists>(&(user,)).await?;
         Ok(row.map_or(StreamPosition::ZERO, |row| row.position))
     }

@@ -10,7 +10,7 @@ use storage::{
     Direction, KeyRange, ReadError, Text, View,
     schema::{
         keys::{self as tables, CrossSigningRow},
-        users::{DeviceRow, Devices},
+        users::Devices,
     },
 };
 
@@ -30,7 +30,7 @@ pub type Query = BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>;
 pub enum Asker<'a> {
     /// A user of this server. They see the names of devices, what they have signed themselves, and their own user-signing key.
     User(&'a Requester),
-    /// Another server. It sees what is everybody's.
+    /// Another server. It sees what is everybody's, and the names of devices if the configuration says so.
     Server,
 }
 
@@ -50,6 +50,16 @@ pub struct UserKeys {
     pub user_signing_keys: BTreeMap<OwnedUserId, Box<RawValue>>,
 }
 
+impl UserKeys {
+    /// Adds the keys of other users.
+    pub fn extend(&mut self, other: Self) {
+        self.device_keys.extend(other.device_keys);
+        self.master_keys.extend(other.master_keys);
+        self.self_signing_keys.extend(other.self_signing_keys);
+        self.user_signing_keys.extend(other.user_signing_keys);
+    }
+}
+
 impl Keys {
     /// The keys of this server's users. Unknown users and devices are left out.
     pub async fn query(&self, asker: Asker<'_>, query: &Query) -> Result<UserKeys, KeysError> {
@@ -64,7 +74,7 @@ impl Keys {
                 tokio::task::yield_now().await;
             }
             let Some(user) = self.accounts.nid(user_id).await? else { continue };
-            let names = matches!(asker, Asker::User(_));
+            let names = matches!(asker, Asker::User(_)) || self.names_for_servers;
             let found = devices_of(&view, user, devices, names).await?;
             answer.device_keys.insert(user_id.clone(), found);
             if let Some(keys) = view.get::<tables::CrossSigning>(&(user,)).await? {
@@ -94,7 +104,7 @@ async fn devices_of(
             .unzip();
         let devices = if names { view.multi_get::<Devices>(&ids).await? } else { ids.iter().map(|_| None).collect() };
         for (((_, Text(id)), keys), device) in ids.into_iter().zip(rows).zip(devices) {
-            found.insert(id, with_name(keys.json, device.as_ref())?);
+            found.insert(id, with_name(keys.json, device.as_ref().and_then(|device| device.display_name.as_deref()))?);
         }
         rest = page.rest;
     }
@@ -107,8 +117,8 @@ struct Unsigned<'a> {
 }
 
 /// The keys with the name of the device beside them. They are not parsed for it: a thousand users' are asked for at once.
-fn with_name(mut json: String, device: Option<&DeviceRow>) -> Result<Box<RawValue>, ReadError> {
-    if let Some(name) = device.and_then(|device| device.display_name.as_deref()) {
+pub(super) fn with_name(mut json: String, name: Option<&str>) -> Result<Box<RawValue>, ReadError> {
+    if let Some(name) = name {
         let unsigned = serde_json::to_string(&Unsigned { device_display_name: name }).expect("a name serialises");
         // An object that has something in it: the user's id at least.
         json.truncate(json.len() - 1);
@@ -119,7 +129,7 @@ fn with_name(mut json: String, device: Option<&DeviceRow>) -> Result<Box<RawValu
     raw(json)
 }
 
-fn raw(json: String) -> Result<Box<RawValue>, ReadError> {
+pub(super) fn raw(json: String) -> Result<Box<RawValue>, ReadError> {
     RawValue::from_string(json).map_err(|error| ReadError::Engine(error.to_string()))
 }
 
@@ -134,14 +144,8 @@ async fn add_cross_signing(
     if let Some(mut master) = keys.master {
         if let Asker::User(who) = asker
             && !own
-            && let Some(row) = view.get::<tables::KeySignatures>(&(who.user_nid, Text::new(user_id.as_str()))).await?
         {
-            let mut object = stored(&master);
-            if public_key_of(&object) == Some(row.value.master_key.as_str()) {
-                let signatures = row.value.signatures.iter().map(|(id, signature)| (&**id, &**signature));
-                signed::add_signatures(&mut object, who.user_id.as_str(), signatures);
-                master = signed::text(&object);
-            }
+            master = with_signatures_of(view, who, user_id, master).await?;
         }
         answer.master_keys.insert(user_id.to_owned(), raw(master)?);
     }
@@ -152,4 +156,22 @@ async fn add_cross_signing(
         answer.user_signing_keys.insert(user_id.to_owned(), raw(key)?);
     }
     Ok(())
+}
+
+/// Another user's master key with what somebody has signed of it.
+pub(super) async fn with_signatures_of(
+    view: &View,
+    who: &Requester,
+    user_id: &UserId,
+    master: String,
+) -> Result<String, ReadError> {
+    let row = view.get::<tables::KeySignatures>(&(who.user_nid, Text::new(user_id.as_str()))).await?;
+    let Some(row) = row else { return Ok(master) };
+    let mut object = stored(&master);
+    if public_key_of(&object) != Some(row.value.master_key.as_str()) {
+        return Ok(master);
+    }
+    let signatures = row.value.signatures.iter().map(|(id, signature)| (&**id, &**signature));
+    signed::add_signatures(&mut object, who.user_id.as_str(), signatures);
+    Ok(signed::text(&object))
 }

@@ -2,7 +2,7 @@
 //!
 //! A user signs their own devices with the self-signing key, their own master key with a device, and others' master keys with the user-signing key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use primitives::{StreamPosition, UserNid};
 use ruma::{CanonicalJsonObject, CanonicalJsonValue, OwnedUserId, UserId};
@@ -10,11 +10,15 @@ use storage::{
     Batch, Positioned, ReadError, Text, View,
     schema::{
         keys::{self as tables, CrossSigningRow, DeviceKeysRow, KeySignaturesRow},
+        remote_devices::RemoteLists,
         rooms::{UserLog, UserLogEntry},
     },
 };
 
-use super::{DeviceLists, Keys, KeysError, cross_signing::public_key_of, lists::FIRST_LOG_INDEX, signed, stored};
+use super::{
+    DeviceLists, Keys, KeysError, cross_signing::public_key_of, lists::FIRST_LOG_INDEX, outgoing::Change, signed,
+    stored,
+};
 use crate::{
     error::{MAX_ATTEMPTS, Outcome, StoreError, outcome},
     tokens::Requester,
@@ -54,6 +58,8 @@ struct Writing<'a> {
     cross_signing: Option<CrossSigningRow>,
     /// The user's own cross-signing keys as they are to be.
     signed_master: Option<CanonicalJsonObject>,
+    /// The user's own devices that were signed.
+    signed_devices: BTreeSet<String>,
     changes_list: bool,
     log_rows: u16,
 }
@@ -73,6 +79,7 @@ impl Keys {
                 who,
                 cross_signing,
                 signed_master: None,
+                signed_devices: BTreeSet::new(),
                 changes_list: false,
                 log_rows: 0,
             };
@@ -82,8 +89,8 @@ impl Keys {
                     let taken = if *user == who.user_id {
                         writing.sign_own(key_id, key).await?
                     } else {
-                        let target = self.accounts.nid(user).await?;
-                        writing.sign_other(target, user, key_id, key).await?
+                        let master = self.master_key_of(&writing.view, user).await?;
+                        writing.sign_other(master, user, key_id, key).await?
                     };
                     if let Err(failure) = taken {
                         failures.entry(user.clone()).or_default().insert(key_id.clone(), failure);
@@ -106,17 +113,32 @@ impl Keys {
     }
 }
 
+impl Keys {
+    /// Another user's master key: of another server's user, the one that was heard of last.
+    async fn master_key_of(&self, view: &View, user: &UserId) -> Result<Option<CanonicalJsonObject>, StoreError> {
+        let json = if self.accounts.is_local(user) {
+            let Some(user) = self.accounts.nid(user).await? else { return Ok(None) };
+            view.get::<tables::CrossSigning>(&(user,)).await?.and_then(|keys| keys.master)
+        } else {
+            view.get::<RemoteLists>(&(Text::new(user.as_str()),)).await?.and_then(|list| list.value.master)
+        };
+        Ok(json.map(|json| stored(&json)))
+    }
+}
+
 impl Writing<'_> {
     /// Adds what comes once for all signatures. Whether there is nothing to write.
     async fn finish(&mut self) -> Result<bool, ReadError> {
+        let mut changes: Vec<_> = self.signed_devices.iter().map(|device| Change::Device(device)).collect();
         if let (Some(master), Some(old)) = (self.signed_master.take(), &self.cross_signing) {
+            changes.push(Change::CrossSigning);
             let row = CrossSigningRow { master: Some(signed::text(&master)), ..old.clone() };
             let key = (self.who.user_nid,);
             self.batch.assert_equals::<tables::CrossSigning>(&key, old).put::<tables::CrossSigning>(&key, &row);
             self.changes_list = true;
         }
         if self.changes_list {
-            DeviceLists::change(&self.view, &mut self.batch, self.who.user_nid).await?;
+            DeviceLists::change(&self.view, &mut self.batch, self.who.user_nid, &changes).await?;
         }
         Ok(self.batch.is_empty())
     }
@@ -188,6 +210,7 @@ impl Writing<'_> {
         let at = (nid, Text::new(device));
         let signed = DeviceKeysRow { json: signed::text(&keys) };
         self.batch.assert_equals::<tables::DeviceKeys>(&at, &row).put::<tables::DeviceKeys>(&at, &signed);
+        self.signed_devices.insert(device.to_owned());
         self.changes_list = true;
         Ok(Ok(()))
     }
@@ -195,14 +218,11 @@ impl Writing<'_> {
     /// A signature of another user's master key. Only the one who signs sees it.
     async fn sign_other(
         &mut self,
-        target: Option<UserNid>,
+        master: Option<CanonicalJsonObject>,
         user: &UserId,
         key_id: &str,
         key: &CanonicalJsonObject,
     ) -> Result<Result<(), SignatureFailure>, ReadError> {
-        let Some(target) = target else { return Ok(Err(SignatureFailure::UnknownKey)) };
-        let keys = self.view.get::<tables::CrossSigning>(&(target,)).await?;
-        let master = keys.and_then(|keys| keys.master).map(|json| stored(&json));
         let Some(master) = master.filter(|master| public_key_of(master) == Some(key_id)) else {
             return Ok(Err(SignatureFailure::UnknownKey));
         };

@@ -287,7 +287,7 @@ async fn a_list_changes_with_keys_names_and_devices_and_with_nothing_else() {
     assert!(log(&world, &bob).await.is_empty(), "a device without keys is in no list");
     let mut last = StreamPosition::ZERO;
     let mut changed = async || {
-        let now = DeviceLists::stream_id(&world.storage.view(), bob.user_nid).await.expect("read");
+        let now = DeviceLists::last_change(&world.storage.view(), bob.user_nid).await.expect("read");
         let before = std::mem::replace(&mut last, now);
         assert_eq!(log(&world, &bob).await, [(now, None)]);
         now > before

@@ -13,7 +13,7 @@ use storage::{
     },
 };
 
-use super::{DeviceLists, Keys, KeysError, KeysLeft, delete_given_away, signed, stored};
+use super::{DeviceLists, Keys, KeysError, KeysLeft, delete_given_away, outgoing::Change, signed, stored};
 use crate::{
     error::{MAX_ATTEMPTS, Outcome, StoreError, outcome},
     options::KeyLimits,
@@ -82,7 +82,8 @@ impl Keys {
                 return Ok(state.into());
             }
             if new_list != List::Same {
-                DeviceLists::change(&view, &mut batch, owner.user).await?;
+                let change = Change::Device(owner.device.as_str());
+                DeviceLists::change(&view, &mut batch, owner.user, &[change]).await?;
             }
             batch.assert_equals::<Devices>(&key, &row);
             if let Outcome::Done(position) = outcome(self.ground.storage.commit(batch).await)? {
