@@ -4,3 +4,4 @@ pub mod devices;
 pub mod directory;
 pub mod events;
 pub mod membership;
+pub mod transaction;

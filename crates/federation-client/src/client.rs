@@ -5,9 +5,9 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use primitives::{Random, SharedClock, UnixMillis, canonical};
+use primitives::{Noted, Random, SharedClock, UnixMillis, canonical};
 use ruma::{
-    ServerName, ServerSigningKeyId, UserId,
+    OwnedServerName, ServerName, ServerSigningKeyId, UserId,
     api::federation::authentication::XMatrix,
     canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
     serde::Base64,
@@ -16,7 +16,7 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::{OwnKeys, Pauses, RemoteServers, Unreachable, backoff::BackOff, remote::Outgoing};
+use crate::{OwnKeys, Pause, Pauses, RemoteServers, Unreachable, backoff::BackOff, remote::Outgoing};
 
 /// What may stand in a path segment or a query value as it is.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -105,6 +105,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) signed: bool,
     pub(crate) answer_max_bytes: usize,
     pub(crate) timeout: Duration,
+    /// A refusal that speaks of the server or of this one, not of the request, counts as a failure.
+    pub(crate) refusals_fail: bool,
 }
 
 impl FederationClient {
@@ -128,6 +130,21 @@ impl FederationClient {
     /// Another server has shown that it lives: it may be asked at once.
     pub fn heard_from(&self, server: &ServerName) {
         self.0.back_off.alive(server);
+    }
+
+    /// What is known of a server that failed last time.
+    pub fn pause(&self, server: &ServerName) -> Option<Pause> {
+        self.0.back_off.pause(server)
+    }
+
+    /// Goes on with a pause of before the start.
+    pub fn restore_pause(&self, server: &ServerName, pause: Pause) {
+        self.0.back_off.restore(server, pause);
+    }
+
+    /// The servers whose pause has begun, grown or ended. For one follower.
+    pub fn pauses_changed(&self) -> &Noted<OwnedServerName> {
+        self.0.back_off.changed()
     }
 
     /// `GET /_matrix/federation/v1/version`.
@@ -194,7 +211,15 @@ impl FederationClient {
     /// A signed `GET` within the usual bounds.
     pub(crate) fn get(&self, path_and_query: String) -> Ask<'static> {
         let ClientOptions { answer_max_bytes, timeout, .. } = self.0.options;
-        Ask { method: Method::GET, path_and_query, body: None, signed: true, answer_max_bytes, timeout }
+        Ask {
+            method: Method::GET,
+            path_and_query,
+            body: None,
+            signed: true,
+            answer_max_bytes,
+            timeout,
+            refusals_fail: false,
+        }
     }
 
     /// Asks, unless the server failed lately.
@@ -209,7 +234,7 @@ impl FederationClient {
         if server == self.0.keys.server_name() {
             return Err(RemoteError::Ourselves);
         }
-        let (answer_max_bytes, timeout) = (ask.answer_max_bytes, ask.timeout);
+        let Ask { answer_max_bytes, timeout, refusals_fail, .. } = ask;
         let request = self.request(server, ask)?;
         let outgoing = Outgoing { destination: server.to_owned(), request, answer_max_bytes, timeout };
         let answer = match self.0.remotes.send(outgoing).await {
@@ -220,7 +245,8 @@ impl FederationClient {
             }
         };
         let status = answer.status();
-        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+        let fails = is_overloaded(status) || refusals_fail && is_of_the_server(status);
+        if fails {
             self.0.back_off.failed(server);
         } else {
             self.0.back_off.alive(server);
@@ -244,6 +270,25 @@ impl FederationClient {
             request.headers_mut().insert(header::AUTHORIZATION, authorization);
         }
         Ok(request)
+    }
+}
+
+/// The server can't do it now, whatever it was asked.
+fn is_overloaded(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+}
+
+/// The server is not the one asked for, or will have nothing from this one.
+fn is_of_the_server(status: StatusCode) -> bool {
+    [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND, StatusCode::REQUEST_TIMEOUT]
+        .contains(&status)
+}
+
+impl RemoteError {
+    /// Whether the other server lives and finds fault with what it was sent: the same will never be accepted.
+    pub fn is_poison(&self) -> bool {
+        matches!(self, Self::Refused { status, .. }
+            if !status.is_success() && !is_overloaded(*status) && !is_of_the_server(*status))
     }
 }
 

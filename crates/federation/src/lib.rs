@@ -16,6 +16,7 @@ mod keys;
 mod lists;
 mod membership;
 mod missing_events;
+pub mod outbound;
 mod query;
 mod state;
 mod timestamp;

@@ -7,11 +7,13 @@ pub mod clock;
 pub mod hash;
 pub mod ids;
 pub mod net;
+pub mod noted;
 pub mod rng;
 pub mod signing;
 
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock, UnixMillis};
 pub use hash::KeyedHash;
 pub use ids::{NodeId, Rank, Rix, RoomNid, Slot, StreamPosition, UserNid};
+pub use noted::Noted;
 pub use rng::Random;
 pub use signing::ServerKey;

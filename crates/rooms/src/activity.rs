@@ -14,6 +14,7 @@ use std::sync::{
 use parking_lot::{Mutex, RwLock};
 use primitives::{RoomNid, StreamPosition};
 use storage::schema::rooms::RoomLogEntry;
+use tokio::sync::Notify;
 
 pub(crate) use tail::LogRow;
 use tail::Tail;
@@ -64,6 +65,8 @@ pub struct RoomActivity {
     rows: AtomicUsize,
     /// The room whose rows go next when there are too many.
     next_to_go: AtomicUsize,
+    /// Some commit is confirmed.
+    news: Notify,
 }
 
 /// A commit to a room's log that is under way. Dropped without [`Writing::committed`], it failed.
@@ -82,6 +85,11 @@ impl RoomActivity {
     pub fn writing(self: &Arc<Self>, room: RoomNid) -> Writing {
         self.entry(room, |entry| entry.writing.fetch_add(1, Ordering::SeqCst));
         Writing { activity: Arc::clone(self), room, lists: false, receipts: false, rows: None }
+    }
+
+    /// Waits until a commit has been confirmed. For one follower; one that nobody waited for is not missed.
+    pub async fn news(&self) {
+        self.news.notified().await;
     }
 
     /// Remembers that a view at any position showed `last` as the position of the newest row of a room's logs.
@@ -252,6 +260,7 @@ impl Writing {
             self.activity.learn_receipts(self.room, position);
         }
         self.activity.keep(self.room, position, self.rows.as_deref());
+        self.activity.news.notify_one();
     }
 }
 

@@ -29,6 +29,7 @@ mod local_members;
 pub mod membership;
 mod memory;
 mod merge;
+pub mod outbound;
 pub mod outgoing;
 pub mod pdu;
 mod persist;

@@ -35,6 +35,7 @@ use users::Users;
 use crate::{
     activity::RoomActivity,
     counts::CountMemory,
+    outbound::TakingPart,
     sync::SyncMemory,
     tokens::{BadToken, SyncToken},
     tree::NodeCache,
@@ -100,6 +101,8 @@ pub(crate) struct Inner {
     pub(crate) sync: SyncMemory,
     pub(crate) counts: CountMemory,
     pub(crate) typing: Arc<Typing>,
+    /// Which servers are in which rooms.
+    pub(crate) taking_part: TakingPart,
     /// Up to which change in memory presence has been told to those who wait.
     pub(crate) presence_told: AtomicU64,
 }
@@ -130,6 +133,7 @@ impl Reads {
             sync: SyncMemory::default(),
             counts: CountMemory::default(),
             typing,
+            taking_part: TakingPart::default(),
             presence_told: AtomicU64::new(0),
         }))
     }

@@ -8,7 +8,7 @@ use anyhow::Context;
 use axum::Router;
 use client_api::Api;
 use delayed_events::DelayedEvents;
-use federation::{Federation, Inbound};
+use federation::{Federation, Inbound, outbound::Dispatcher};
 use federation_client::{FederationClient, KeyRing, NetworkServers, OwnKeys, ReceivedTransactions};
 use jobs::{Jobs, Projections};
 use primitives::{Random, SharedClock};
@@ -83,6 +83,7 @@ pub struct Stack {
     projections: Projections,
     api: Api,
     federation: Option<Federation>,
+    dispatcher: Option<Dispatcher>,
 }
 
 impl Stack {
@@ -102,6 +103,7 @@ impl Stack {
         let (on, us, at) = (storage.clone(), users.clone(), clock.clone());
         let rooms = Rooms::open(on, us, at, random.clone(), key, remote.clone(), options);
         let federation = remote.map(|remote| federate(config, &accounts, &rooms, remote, clock));
+        let dispatcher = open_dispatcher(config, &storage, federation.as_ref()).await?;
         let reads = rooms.reads().clone();
         let search = open_search(config, &storage, &rooms, clock).await?;
         let options = options::delayed_events(config);
@@ -113,7 +115,7 @@ impl Stack {
         let options = Arc::new(options::client_api(config));
         let remotes = federation.as_ref().map(|federation| federation.client.clone());
         let api = Api { users, rooms: rooms.clone(), reads, search, delayed, jobs, remotes, options };
-        Ok(Self { accounts, rooms, projections, api, federation })
+        Ok(Self { accounts, rooms, projections, api, federation, dispatcher })
     }
 
     /// The accounts.
@@ -165,6 +167,10 @@ impl Stack {
         }
         let (projections, stopped) = (self.projections.clone(), stop.clone());
         tasks.spawn(async move { projections.run(stopped).await });
+        if let Some(dispatcher) = self.dispatcher.clone() {
+            let stopped = stop.clone();
+            tasks.spawn(async move { dispatcher.run(stopped).await });
+        }
     }
 
     /// Checks what is stored against the invariants. For a store that nothing writes.
@@ -235,6 +241,17 @@ fn federate(config: &Config, accounts: &Accounts, rooms: &Rooms, remote: Remote,
     let received = ReceivedTransactions::new(accounts.storage.clone(), clock.clone());
     let inbound = Inbound::new(received, clock.clone(), options::inbound(config));
     Federation { users, rooms, client, ring, inbound, clock: clock.clone(), options }
+}
+
+/// What sends to other servers, unless federation is switched off.
+async fn open_dispatcher(
+    config: &Config,
+    storage: &Storage,
+    federation: Option<&Federation>,
+) -> anyhow::Result<Option<Dispatcher>> {
+    let Some(federation) = federation else { return Ok(None) };
+    let options = options::outbound(config);
+    Ok(Some(Dispatcher::open(federation.clone(), storage.clone(), options).await?))
 }
 
 /// What a check of the store found.

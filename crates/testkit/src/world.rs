@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
-use federation::{Federation, Inbound, InboundLimits};
+use federation::{
+    Federation, Inbound, InboundLimits,
+    outbound::{Dispatcher, OutboundOptions},
+};
 use federation_client::{
     ClientOptions, FakeServers, FederationClient, KeyRing, OldKey, OwnKeys, Pauses, ReceivedTransactions,
 };
@@ -44,6 +47,8 @@ pub struct Server {
     pub parts: Parts,
     /// What answers the other servers.
     pub federation: Federation,
+    /// What sends to them. Nothing is sent unless a test runs it.
+    pub dispatcher: Dispatcher,
     /// What asks them.
     pub client: FederationClient,
     /// Its keys.
@@ -114,9 +119,11 @@ impl World {
         let received = ReceivedTransactions::new(parts.storage.clone(), shared.clone());
         let inbound = Inbound::new(received, shared.clone(), InboundLimits::default());
         let federation = Federation { users, rooms, client: client.clone(), ring, inbound, clock: shared, options };
+        let dispatcher = Dispatcher::open(federation.clone(), parts.storage.clone(), OutboundOptions::default());
+        let dispatcher = dispatcher.await.expect("the dispatcher opens");
         let served = federation.clone();
         self.servers.serve(name.clone(), move |request| serve(served.clone(), request));
-        Server { name, parts, federation, client, keys }
+        Server { name, parts, federation, dispatcher, client, keys }
     }
 }
 

@@ -2,6 +2,7 @@
 //! next sync proves that it got them, and in order.
 
 mod bounds;
+mod outbox;
 mod queues;
 mod received;
 #[cfg(test)]
@@ -12,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use primitives::{StreamPosition, UserNid};
+use primitives::{Noted, StreamPosition, UserNid};
 use ruma::{DeviceId, OwnedServerName, OwnedUserId, UserId};
 use serde::Serialize;
 use serde_json::{Map, Value, value::RawValue};
@@ -119,6 +120,8 @@ pub struct ToDevice {
     sizes: ToDeviceSizes,
     queues: Queues,
     sweep: Sweep,
+    /// Servers whose outbox has got something.
+    outboxes: Noted<OwnedServerName>,
 }
 
 impl ToDevice {
@@ -129,7 +132,16 @@ impl ToDevice {
         wakeups: Wakeups,
         sizes: ToDeviceSizes,
     ) -> Self {
-        Self { ground, accounts, transactions, wakeups, sizes, queues: Queues::default(), sweep: Sweep::default() }
+        Self {
+            ground,
+            accounts,
+            transactions,
+            wakeups,
+            sizes,
+            queues: Queues::default(),
+            sweep: Sweep::default(),
+            outboxes: Noted::default(),
+        }
     }
 
     /// Sends messages from a user, once for each transaction: a repeated request goes on where the first one was interrupted. Users and devices
@@ -198,6 +210,9 @@ impl ToDevice {
         }
         let keys: Vec<QueueKey> = part.iter().map(|target| (target.user, target.device.as_str().into())).collect();
         let delivered = self.deliver(batch, &keys).await?;
+        if delivered && progress.batches == 0 {
+            self.note_outboxes(messages);
+        }
         Ok(delivered.then_some(Progress { batches: progress.batches + 1, after: last, done }))
     }
 

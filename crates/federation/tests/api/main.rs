@@ -4,6 +4,7 @@ mod directory;
 mod far;
 mod history;
 mod membership;
+mod outbound;
 mod signed;
 
 use axum::{Router, body::Body};

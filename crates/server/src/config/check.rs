@@ -198,7 +198,7 @@ fn check_rates(config: &Config) -> Result<(), Problem> {
 }
 
 fn check_limits(limits: &Limits) -> Result<(), Problem> {
-    let ranges: [(&str, u64, u64, u64); 30] = [
+    let ranges: [(&str, u64, u64, u64); 33] = [
         ("pdu_max_bytes", limits.pdu_max_bytes.into(), 1_024, 65_536),
         ("transaction_max_pdus", limits.transaction_max_pdus.into(), 1, 50),
         ("transaction_max_edus", limits.transaction_max_edus.into(), 1, 100),
@@ -206,6 +206,9 @@ fn check_limits(limits: &Limits) -> Result<(), Problem> {
         ("federation_join_timeout_seconds", limits.federation_join_timeout_seconds, 1, 3_600),
         ("federation_backoff_min_seconds", limits.federation_backoff_min_seconds, 1, 86_400),
         ("federation_inbound_concurrent_per_origin", limits.federation_inbound_concurrent_per_origin.into(), 1, 1_000),
+        ("federation_outbound_queue_max_pdus", limits.federation_outbound_queue_max_pdus.into(), 50, 100_000),
+        ("federation_outbound_queue_max_edus", limits.federation_outbound_queue_max_edus.into(), 100, 100_000),
+        ("federation_outbound_concurrent", limits.federation_outbound_concurrent.into(), 1, 10_000),
         ("client_body_max_bytes", limits.client_body_max_bytes, 65_536, 1 << 30),
         ("client_keys_body_max_bytes", limits.client_keys_body_max_bytes, 65_536, 1 << 30),
         ("json_max_depth", limits.json_max_depth.into(), 10, 120),

@@ -34,6 +34,12 @@ pub struct Limits {
     pub federation_inbound_queued_per_origin: u32,
     /// Bytes of all servers' requests under way and waiting; more are refused with 429.
     pub federation_inbound_queued_max_bytes: u64,
+    /// Events that wait in memory for one other server; beyond that it gets only the newest of each room.
+    pub federation_outbound_queue_max_pdus: u32,
+    /// Typing, receipts and presence that wait in memory for one other server; beyond that they are dropped.
+    pub federation_outbound_queue_max_edus: u32,
+    /// Other servers that are sent to at once.
+    pub federation_outbound_concurrent: u32,
     /// Events asked for and given by `get_missing_events`.
     pub get_missing_events_max_events: u32,
     /// Events asked for and given by `backfill`.
@@ -184,6 +190,9 @@ const DEFAULTS: Limits = Limits {
     federation_inbound_concurrent_per_origin: 3,
     federation_inbound_queued_per_origin: 50,
     federation_inbound_queued_max_bytes: 256 << 20,
+    federation_outbound_queue_max_pdus: 500,
+    federation_outbound_queue_max_edus: 1_000,
+    federation_outbound_concurrent: 100,
     get_missing_events_max_events: 20,
     backfill_max_events: 100,
     well_known_max_bytes: 50 << 10,

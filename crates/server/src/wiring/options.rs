@@ -135,6 +135,18 @@ pub fn inbound(config: &Config) -> federation::InboundLimits {
     }
 }
 
+/// Those of sending to other servers.
+pub fn outbound(config: &Config) -> federation::outbound::OutboundOptions {
+    let limits = &config.limits;
+    federation::outbound::OutboundOptions {
+        transaction_max_pdus: limits.transaction_max_pdus as usize,
+        transaction_max_edus: limits.transaction_max_edus as usize,
+        queue_max_pdus: limits.federation_outbound_queue_max_pdus as usize,
+        queue_max_edus: limits.federation_outbound_queue_max_edus as usize,
+        concurrent: limits.federation_outbound_concurrent as usize,
+    }
+}
+
 /// Those of requests to other servers.
 pub fn federation_client(config: &Config) -> federation_client::ClientOptions {
     let limits = &config.limits;
@@ -356,5 +368,6 @@ mod tests {
         let rooms = rooms(&config).expect("a version");
         assert_eq!(format!("{rooms:?}"), format!("{:?}", rooms::Options::new(config.server_name.clone())));
         assert_eq!(jobs(&config), jobs::Options::default());
+        assert_eq!(outbound(&config), federation::outbound::OutboundOptions::default());
     }
 }

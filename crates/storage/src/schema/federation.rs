@@ -1,6 +1,6 @@
 //! What is known of other servers. Table numbers 110–119. Written by the `federation-client` crate only.
 
-use primitives::UnixMillis;
+use primitives::{Rix, RoomNid, StreamPosition, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::{Text, table::Versioned};
@@ -12,6 +12,14 @@ tables! {
     KeyDocuments = 110, "key_document", (Text,) => KeyDocumentRow;
     /// A key that a server signs or has signed with, by server name and key id. Stays when the server stops publishing it.
     ServerKeys = 111, "server_key", (Text, Text) => ServerKeyRow;
+    /// How far a server has acknowledged what was sent to it, and how long it is left alone. Under this server's own name stands up to where the
+    /// logs of all rooms have been followed.
+    Destinations = 112, "destination", (Text,) => DestinationRow;
+    /// The newest event of a room that a server has not acknowledged: what it is sent once it can be reached again. Only for servers that can't
+    /// be reached or keep up; gone when the event is acknowledged.
+    DestinationRooms = 113, "destination_room", (Text, RoomNid) => DestinationRoomRow;
+    /// A user of this server whose list of devices has changed since a server was told of it: by server and user id. Gone when it is acknowledged.
+    DeviceListMarks = 114, "device_list_mark", (Text, Text) => DeviceListMarkRow;
     /// The transactions of a server that are done, by its name: the newest few.
     InboundTransactions = 115, "inbound_transaction", (Text,) => DoneTransactionsRow;
 }
@@ -53,6 +61,42 @@ pub struct DoneTransaction {
     pub answer: String,
 }
 
+/// A server that this one sends to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationRow {
+    /// Everything that rooms' logs have for it up to here is acknowledged, but for what [`DestinationRooms`] says.
+    pub acknowledged: StreamPosition,
+    /// Failures in a row.
+    pub failures: u32,
+    /// When it is asked again after the last of them.
+    pub retry_at: UnixMillis,
+}
+
+/// An event that a server is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationRoomRow {
+    /// The event's position in the room's log.
+    pub position: StreamPosition,
+    /// The event.
+    pub rix: Rix,
+}
+
+/// A list of devices that a server is to be told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceListMarkRow {
+    /// When it changed last.
+    pub changed: StreamPosition,
+}
+
+impl Versioned for DeviceListMarkRow {
+    const VERSION: u8 = 1;
+}
+impl Versioned for DestinationRow {
+    const VERSION: u8 = 1;
+}
+impl Versioned for DestinationRoomRow {
+    const VERSION: u8 = 1;
+}
 impl Versioned for KeyDocumentRow {
     const VERSION: u8 = 1;
 }
@@ -83,5 +127,21 @@ mod tests {
         let (id, row) = ("09".repeat(16), DoneTransactionsRow(vec![done]));
         let text = golden::<InboundTransactions>(&(Text::new("x"),), &row);
         assert_eq!(text, format!("inbound_transaction 780000 = 0101{id}05027b7d"));
+    }
+
+    #[test]
+    fn rows_of_destinations_are_golden() {
+        let row = DestinationRow { acknowledged: StreamPosition(300), failures: 2, retry_at: UnixMillis(5) };
+        assert_eq!(golden::<Destinations>(&(Text::new("x.y"),), &row), "destination 782e790000 = 01ac020205");
+        let row = DestinationRoomRow { position: StreamPosition(300), rix: Rix(7) };
+        assert_eq!(
+            golden::<DestinationRooms>(&(Text::new("x"), RoomNid(3)), &row),
+            "destination_room 78000000000003 = 01ac0207"
+        );
+        let key = (Text::new("x"), Text::new("@a:b"));
+        assert_eq!(
+            golden::<DeviceListMarks>(&key, &DeviceListMarkRow { changed: StreamPosition(300) }),
+            "device_list_mark 78000040613a620000 = 01ac02"
+        );
     }
 }
