@@ -8,8 +8,15 @@ use storage::{ReadError, Storage};
 use users::{StoreError, Users};
 
 use crate::{
-    RoomVersion, activity::RoomActivity, find::MayPublish, pdu::MAX_PDU_BYTES, read::Caches, remote::Remote,
-    signals::Signals, tree::NodeCache, typing::Typing,
+    RoomVersion,
+    activity::RoomActivity,
+    find::MayPublish,
+    pdu::MAX_PDU_BYTES,
+    read::Caches,
+    remote::{Remote, Turns},
+    signals::Signals,
+    tree::NodeCache,
+    typing::Typing,
 };
 
 /// What the configuration decides about rooms.
@@ -21,6 +28,8 @@ pub struct Options {
     pub default_room_version: RoomVersion,
     /// The largest event that a user of this server may send, in bytes of canonical JSON: at most [`crate::pdu::MAX_PDU_BYTES`].
     pub pdu_max_bytes: usize,
+    /// Events that are asked for at once when some are missing before one that another server sent.
+    pub missing_events_max: u32,
     /// Nodes of state trees that are kept in memory, all rooms together. One takes about 200 bytes.
     pub cached_nodes: usize,
     /// Rooms whose number and version are kept in memory.
@@ -36,6 +45,7 @@ impl Options {
             server_name,
             default_room_version: RoomVersion::DEFAULT,
             pdu_max_bytes: MAX_PDU_BYTES,
+            missing_events_max: 20,
             cached_nodes: 100_000,
             cached_rooms: 100_000,
             may_publish: MayPublish::default(),
@@ -50,6 +60,8 @@ pub(crate) struct Context {
     pub(crate) clock: SharedClock,
     pub(crate) random: Random,
     pub(crate) key: Arc<ServerKey>,
+    /// Which rooms ask other servers for missing events.
+    pub(crate) turns: Turns,
     /// The way to other servers; `None`: this server takes part in no federation.
     pub(crate) remote: Option<Remote>,
     pub(crate) options: Options,

@@ -72,9 +72,6 @@ pub enum PduError {
         /// How many it may name.
         most: usize,
     },
-    /// From version 12 on, the create event is never among the `auth_events`.
-    #[error("the create event is among the auth_events")]
-    CreateInAuthEvents,
     /// The event holds a code point that is reserved here for numbers outside canonical JSON (versions 1 to 5 only).
     #[error("the event holds a reserved private-use character")]
     Character,

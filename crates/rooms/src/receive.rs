@@ -9,12 +9,13 @@ mod judge;
 use std::future::Future;
 
 use federation_client::ValidAt;
+use primitives::NodeId;
 use ruma::{OwnedEventId, ServerName, serde::Base64, signatures::PublicKeyMap};
 use storage::{CommitError, ReadError, schema::rooms::Verdict};
 use tokio::sync::oneshot;
 
 use crate::{
-    Pdu,
+    Pdu, StageError,
     pdu::RequiredSignature,
     room::Room,
     worker::{ReceiveRequest, Request},
@@ -22,6 +23,8 @@ use crate::{
 
 /// Events that go to a worker at once.
 pub(crate) const AT_ONCE: usize = 50;
+/// Events of a given state that a worker looks at at once, in the batch of the event that they are for.
+const GIVEN_AT_ONCE: usize = 500;
 
 /// Where the keys of other servers come from. May ask the network.
 pub trait EventKeys: Send + Sync {
@@ -86,13 +89,23 @@ impl From<CommitError> for ReceiveError {
 }
 
 /// An event whose form, hash and signatures are good.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Prepared {
     pub(crate) pdu: Pdu,
     pub(crate) outlier: bool,
-    pub(crate) state_before: Option<Vec<OwnedEventId>>,
     /// It came here first: this server tells the others of it.
     pub(crate) relay: bool,
+    /// The states after those of its previous events that are missing here, as other servers give them; none: they are not known.
+    pub(crate) given: Vec<GivenState>,
+}
+
+/// A state as another server gives it.
+#[derive(Clone, Debug)]
+pub(crate) enum GivenState {
+    /// Its events, which are stored. Of two under one type and state key the later one counts.
+    Events(Vec<OwnedEventId>),
+    /// Too many for one batch: put together before.
+    Staged(NodeId),
 }
 
 impl Room {
@@ -103,12 +116,19 @@ impl Room {
         while events.len() > 0 {
             let (mut answers, mut prepared, mut places) = (Vec::new(), Vec::new(), Vec::new());
             for event in events.by_ref().take(AT_ONCE) {
+                let given = event.state_before.clone();
                 match self.prepare(event, keys).await {
-                    Ok(event) => {
-                        places.push(answers.len());
-                        answers.push(None);
-                        prepared.push(event);
-                    }
+                    Ok(mut event) => match self.given(given).await? {
+                        Ok(given) => {
+                            event.given = given;
+                            places.push(answers.len());
+                            answers.push(None);
+                            prepared.push(event);
+                        }
+                        Err(missing) => {
+                            answers.push(Some(Received::Missing(event.pdu.event_id().clone(), missing)));
+                        }
+                    },
                     Err(reason) => answers.push(Some(Received::Invalid(reason))),
                 }
             }
@@ -118,6 +138,44 @@ impl Room {
             received.extend(answers.into_iter().flatten());
         }
         Ok(received)
+    }
+
+    /// Takes in events whose form, hash and signatures are good, however many.
+    pub(crate) async fn receive_prepared(&self, events: Vec<Prepared>) -> Result<Vec<Received>, ReceiveError> {
+        let mut received = Vec::with_capacity(events.len());
+        let mut events = events.into_iter();
+        while events.len() > 0 {
+            received.extend(self.submit(events.by_ref().take(AT_ONCE).collect()).await?);
+        }
+        Ok(received)
+    }
+
+    /// A state that another server gives, as the worker takes it: a large one is put together beforehand, in many batches. Or the events of it that
+    /// are not here.
+    async fn given(
+        &self,
+        state: Option<Vec<OwnedEventId>>,
+    ) -> Result<Result<Vec<GivenState>, Vec<OwnedEventId>>, ReceiveError> {
+        match state {
+            None => Ok(Ok(Vec::new())),
+            Some(events) => Ok(self.given_state(events).await?.map(|given| vec![given])),
+        }
+    }
+
+    /// The same of one state.
+    pub(crate) async fn given_state(
+        &self,
+        events: Vec<OwnedEventId>,
+    ) -> Result<Result<GivenState, Vec<OwnedEventId>>, ReceiveError> {
+        if events.len() <= GIVEN_AT_ONCE {
+            return Ok(Ok(GivenState::Events(events)));
+        }
+        match self.put_state_together(&events).await {
+            Ok(root) => Ok(Ok(GivenState::Staged(root))),
+            Err(StageError::Missing(missing)) => Ok(Err(missing)),
+            Err(StageError::Storage(error)) => Err(error.into()),
+            Err(_) => Err(ReceiveError::Unavailable),
+        }
     }
 
     async fn submit(&self, events: Vec<Prepared>) -> Result<Vec<Received>, ReceiveError> {
@@ -134,7 +192,7 @@ impl Room {
             return Err("the event is of another room".to_owned());
         }
         let pdu = self.checked(pdu, keys).await?;
-        Ok(Prepared { pdu, outlier: event.outlier, state_before: event.state_before, relay: false })
+        Ok(Prepared { pdu, outlier: event.outlier, relay: false, given: Vec::new() })
     }
 
     /// Takes in one event that came here first.
@@ -143,7 +201,7 @@ impl Room {
             Ok(pdu) => pdu,
             Err(reason) => return Ok(Received::Invalid(reason)),
         };
-        let received = self.submit(vec![Prepared { pdu, outlier: false, state_before: None, relay: true }]).await?;
+        let received = self.submit(vec![Prepared { pdu, outlier: false, relay: true, given: Vec::new() }]).await?;
         received.into_iter().next().ok_or(ReceiveError::Unavailable)
     }
 
@@ -161,10 +219,20 @@ impl Room {
         let at = if enforced { ValidAt::Time(pdu.origin_server_ts()) } else { ValidAt::Anytime };
         let mut known = if others.is_empty() { PublicKeyMap::new() } else { keys.keys(&others, at).await };
         if !own.is_empty() {
-            let key = &self.context().key;
-            let public = Base64::new(key.public().to_vec());
-            known.entry(own_name.to_string()).or_default().insert(key.id().to_string(), public);
+            known.extend(self.own_keys(&own, at).await);
         }
         pdu.verify_signatures(&known).map_err(|error| error.to_string())
+    }
+
+    /// The keys that this server signs with, and those wanted that it signed with before.
+    async fn own_keys(&self, wanted: &[RequiredSignature], at: ValidAt) -> PublicKeyMap {
+        let mut own = match &self.context().remote {
+            Some(remote) => remote.keys(wanted, at).await,
+            None => PublicKeyMap::new(),
+        };
+        let key = &self.context().key;
+        let public = Base64::new(key.public().to_vec());
+        own.entry(self.context().options.server_name.to_string()).or_default().insert(key.id().to_string(), public);
+        own
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     event_key::find_room,
     memory::RoomInfo,
     read::Reads,
-    remote::{Remote, UnderWay},
+    remote::{Remote, Turns, UnderWay},
     room::Room,
     signals::Signals,
     tree::NodeCache,
@@ -84,8 +84,22 @@ impl Rooms {
         let reads =
             Reads::new(storage.clone(), users.clone(), clock.clone(), Arc::clone(&activity), Arc::clone(&nodes));
         let (caches, typing, signals) = (Arc::clone(reads.caches()), Arc::clone(reads.typing()), Arc::default());
-        let context =
-            Context { storage, users, clock, random, key, remote, options, activity, nodes, caches, signals, typing };
+        let turns = Turns::default();
+        let context = Context {
+            storage,
+            users,
+            clock,
+            random,
+            key,
+            turns,
+            remote,
+            options,
+            activity,
+            nodes,
+            caches,
+            signals,
+            typing,
+        };
         let context = Arc::new(context);
         let workers = Arc::new(Workers::default());
         let under_way = UnderWay::default();

@@ -8,6 +8,7 @@ mod given;
 mod inbound;
 mod join;
 mod keys;
+mod missing;
 mod servers;
 mod under_way;
 
@@ -18,6 +19,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub use directory::RemoteDirectory;
 pub use error::RemoteMembershipError;
 pub use inbound::TakenIn;
+pub(crate) use missing::Turns;
 pub(crate) use under_way::UnderWay;
 
 use crate::{pdu::RequiredSignature, receive::EventKeys};

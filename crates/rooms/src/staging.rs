@@ -140,11 +140,7 @@ impl Staging {
 
     /// Puts a state together of events that were taken in. Rejected ones are no state and are left out.
     pub async fn state(&self, events: &[OwnedEventId]) -> Result<StagedState, StageError> {
-        let mut root = crate::state::EMPTY;
-        for ids in events.chunks(STATE_AT_ONCE) {
-            root = self.ask(|reply| StageRequest::State { root, ids: ids.to_vec(), reply }).await?;
-        }
-        Ok(StagedState(root))
+        Ok(StagedState(self.room.put_state_together(events).await?))
     }
 
     /// Lets the room begin with an event, usually a join, whose state before is the one that was put together. When this returns, the room is there for
@@ -158,17 +154,28 @@ impl Staging {
     ) -> Result<Room, StageError> {
         let event = self.room.prepare(Incoming::new(event), keys).await.map_err(StageError::Refused)?;
         let begin = Box::new(Begin { event, state: state.0, rider });
-        self.ask(|reply| StageRequest::Begin { begin, reply }).await?;
+        self.room.ask_to_stage(|reply| StageRequest::Begin { begin, reply }).await?;
         Ok(self.room.rooms().handle(RoomInfo::clone(self.room.info())))
     }
+}
 
-    async fn ask<T>(
+impl Room {
+    /// Stores a state that consists of these stored events, in batches that nothing shows. Of two under one type and state key the later one counts.
+    pub(crate) async fn put_state_together(&self, events: &[OwnedEventId]) -> Result<NodeId, StageError> {
+        let mut root = crate::state::EMPTY;
+        for ids in events.chunks(STATE_AT_ONCE) {
+            root = self.ask_to_stage(|reply| StageRequest::State { root, ids: ids.to_vec(), reply }).await?;
+        }
+        Ok(root)
+    }
+
+    async fn ask_to_stage<T>(
         &self,
         request: impl FnOnce(oneshot::Sender<Result<T, StageError>>) -> StageRequest,
     ) -> Result<T, StageError> {
         let (reply, answer) = oneshot::channel();
         let request = Request::Stage(request(reply));
-        let asked: Result<(), Request> = self.room.rooms().ask(self.room.info(), request).await;
+        let asked: Result<(), Request> = self.rooms().ask(self.info(), request).await;
         asked.map_err(|_| StageError::Unavailable)?;
         answer.await.unwrap_or(Err(StageError::Unavailable))
     }

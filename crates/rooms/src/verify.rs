@@ -37,6 +37,7 @@ use crate::{
     load::StoredEvent,
     memory::{Memory, RoomInfo},
     read::Caches,
+    remote::Turns,
 };
 use order::Order;
 
@@ -84,6 +85,7 @@ impl StoreCheck {
             clock: clock.clone(),
             random: random.clone(),
             key: Arc::clone(key),
+            turns: Turns::default(),
             remote: None,
             options: options.clone(),
             activity: Arc::clone(activity),

@@ -284,7 +284,7 @@ impl Worker {
     }
 
     async fn receive(&mut self, request: ReceiveRequest) {
-        let outcome = self.try_receive(request.events).await;
+        let outcome = self.try_receive(&request.events).await;
         if let Err(error) = &outcome {
             tracing::warn!(room_id = %self.info.room_id, %error, "received events could not be taken in");
             self.memory = None;
@@ -292,15 +292,45 @@ impl Worker {
         drop(request.reply.send(outcome));
     }
 
-    async fn try_receive(&mut self, events: Vec<Prepared>) -> Result<Vec<Received>, ReceiveError> {
+    /// Takes events in, at once if what they cause fits a batch, and otherwise half by half.
+    async fn try_receive(&mut self, events: &[Prepared]) -> Result<Vec<Received>, ReceiveError> {
+        if let Some(verdicts) = self.receive_at_once(events).await? {
+            return Ok(verdicts);
+        }
+        let [first, second] = match events {
+            [] => return Ok(Vec::new()),
+            [_] => return Ok(vec![Received::Invalid("what follows from it is too large to be written".to_owned())]),
+            events => <[_; 2]>::from(events.split_at(events.len() / 2)),
+        };
+        let mut verdicts = Box::pin(self.try_receive(first)).await?;
+        verdicts.extend(Box::pin(self.try_receive(second)).await?);
+        // One of the first half may have waited for one of the second.
+        for (event, verdict) in first.iter().zip(&mut verdicts) {
+            if let Received::Missing(..) = verdict
+                && let Some(again) = self.receive_at_once(std::slice::from_ref(event)).await?
+            {
+                *verdict = again.into_iter().next().unwrap_or_else(|| verdict.clone());
+            }
+        }
+        Ok(verdicts)
+    }
+
+    /// Takes events in with one batch; `None` if that would be too large.
+    async fn receive_at_once(&mut self, events: &[Prepared]) -> Result<Option<Vec<Received>>, ReceiveError> {
         let mut change = self.change().await?.ok_or(ReceiveError::UnknownRoom)?;
         let verdicts = change.take_in(events).await?;
         change.merge_extremities().await?;
-        if !change.is_empty() {
-            let (memory, _) = change.commit().await?;
-            self.memory = Some(memory);
+        if change.is_empty() {
+            return Ok(Some(verdicts));
         }
-        Ok(verdicts)
+        match change.commit().await {
+            Ok((memory, _)) => {
+                self.memory = Some(memory);
+                Ok(Some(verdicts))
+            }
+            Err(CommitError::TooLarge(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

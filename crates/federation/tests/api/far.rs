@@ -2,7 +2,7 @@
 
 use primitives::UnixMillis;
 use rooms::{
-    Incoming, Outgoing, Pdu, Reader, Received, Room, RoomVersion,
+    Incoming, Outgoing, Pdu, Reader, Received, Room,
     auth::auth_types_for,
     pdu::{BuildInput, build},
 };
@@ -106,18 +106,18 @@ impl<'a> Far<'a> {
                 found.ok().map(|event| OwnedEventId::try_from(event.event.header.event_id.as_str()).expect("an id")),
             );
         }
-        self.build(version, sender, (kind, state_key, content), &auth)
+        self.build(sender, (kind, state_key, content), &auth)
     }
 
-    fn build(
+    /// An event that follows the last one, with these auth events.
+    pub(crate) fn build(
         &self,
-        version: RoomVersion,
         sender: &UserId,
         (kind, state_key, content): (&str, Option<&str>, &Value),
         auth: &[OwnedEventId],
     ) -> Pdu {
         let input = BuildInput {
-            version,
+            version: self.room.version(),
             room_id: Some(self.id()),
             sender,
             event_type: kind,

@@ -6,6 +6,7 @@ mod history;
 mod membership;
 mod outbound;
 mod signed;
+mod transactions;
 
 use axum::{Router, body::Body};
 use federation::{Federation, endpoints::BUILT, router};

@@ -107,11 +107,6 @@ impl Fields {
         };
         let (room_id, declares_room_id) = wire.room_id(version, &event_id)?;
         let auth_events = references("auth_events", version, wire.auth_events, MAX_AUTH_EVENTS)?;
-        if version.room_id_is_create_hash()
-            && auth_events.iter().any(|auth| auth.as_str()[1..] == room_id.as_str()[1..])
-        {
-            return Err(PduError::CreateInAuthEvents);
-        }
         let ts = UInt::new(wire.origin_server_ts).unwrap_or(UInt::MAX);
         let fields = Self {
             version,

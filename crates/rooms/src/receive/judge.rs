@@ -1,6 +1,6 @@
 //! The worker's part: what is missing, where the event stands, and the verdict by its auth events, the state before it, and the current state.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use primitives::{NodeId, Rank, Rix};
 use ruma::OwnedEventId;
@@ -9,7 +9,7 @@ use storage::{
     schema::rooms::{EventIds, EventKind, EventLocal, SlotKey, Verdict},
 };
 
-use super::{Prepared, Received};
+use super::{GivenState, Prepared, Received};
 use crate::{
     AuthError, Pdu,
     auth::{authorise, check_auth_events, lookup_types_for},
@@ -31,7 +31,7 @@ struct Place {
 
 impl Change {
     /// Takes events in, in whatever order they need. Answers in the order given.
-    pub(crate) async fn take_in(&mut self, events: Vec<Prepared>) -> Result<Vec<Received>, ReadError> {
+    pub(crate) async fn take_in(&mut self, events: &[Prepared]) -> Result<Vec<Received>, ReadError> {
         let mut answers: Vec<Option<Received>> = events.iter().map(|_| None).collect();
         let mut arrived = BTreeSet::new();
         loop {
@@ -141,15 +141,22 @@ impl Change {
             rank = rank.max(Some(header.rank));
         }
         if !missing_prev.is_empty() {
-            let Some(state) = &event.state_before else { return Ok(Err(missing_prev)) };
+            if event.given.is_empty() {
+                return Ok(Err(missing_prev));
+            }
             for id in &missing_prev {
                 if self.waiting_children(id).await?.len() >= MAX_WAITING {
                     return Ok(Err(missing_prev));
                 }
             }
-            match self.given_state(state).await? {
-                Ok(root) => roots.push(root),
-                Err(missing) => return Ok(Err(missing)),
+            for given in &event.given {
+                match given {
+                    GivenState::Staged(root) => roots.push(*root),
+                    GivenState::Events(ids) => match self.given_state(ids).await? {
+                        Ok(root) => roots.push(root),
+                        Err(missing) => return Ok(Err(missing)),
+                    },
+                }
             }
             rank = Some(Rank(self.memory.head.max_rank.0 + Rank::GAP - 1));
         }
@@ -160,7 +167,7 @@ impl Change {
 
     /// The state that consists of these events, or those of them that are not here.
     async fn given_state(&mut self, ids: &[OwnedEventId]) -> Result<Result<NodeId, Vec<OwnedEventId>>, ReadError> {
-        let (mut changes, mut missing) = (Vec::new(), Vec::new());
+        let (mut changes, mut missing) = (BTreeMap::new(), Vec::new());
         for id in ids {
             let Some(rix) = self.find(id).await? else {
                 missing.push(id.clone());
@@ -169,12 +176,13 @@ impl Change {
             let header = self.header(rix).await?;
             if let (Some(state_key), false) = (header.state_key, matches!(header.verdict, Verdict::Rejected(_))) {
                 let slot = self.slot(&SlotKey { event_type: header.event_type, state_key }).await?;
-                changes.push(state::Change { slot, rix, membership: header.membership });
+                changes.insert(slot, state::Change { slot, rix, membership: header.membership });
             }
         }
         if !missing.is_empty() {
             return Ok(Err(missing));
         }
+        let changes: Vec<_> = changes.into_values().collect();
         let key = self.context.storage.hash();
         Ok(Ok(self.trees.apply(state::EMPTY, &changes, &key).await?))
     }

@@ -72,8 +72,16 @@ impl Room {
             let refuse = |event_id| TakenIn { event_id, refused: Some(refused.to_owned()) };
             return Ok(ids.into_iter().map(refuse).collect());
         }
-        let incoming = events.into_iter().map(|(_, json)| Incoming::new(json.get()));
-        let received = self.receive(incoming.collect(), remote).await?;
-        Ok(ids.into_iter().zip(received).map(|(id, received)| TakenIn::of(id, received)).collect())
+        let (mut taken, mut good) = (Vec::new(), Vec::new());
+        for (event_id, (_, json)) in ids.into_iter().zip(events) {
+            match self.prepare(Incoming::new(json.get()), remote).await {
+                Ok(event) => good.push(event),
+                Err(reason) => taken.push(TakenIn { event_id, refused: Some(reason) }),
+            }
+        }
+        let ids: Vec<_> = good.iter().map(|event| event.pdu.event_id().clone()).collect();
+        let received = self.receive_with_missing(remote, origin, good).await?;
+        taken.extend(ids.into_iter().zip(received).map(|(id, received)| TakenIn::of(id, received)));
+        Ok(taken)
     }
 }
