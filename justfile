@@ -65,9 +65,9 @@ matrixrtc: release
 federate *VERSIONS: release
     tests/federate/run "${CARGO_TARGET_DIR:-target}/release/sundial" {{ VERSIONS }}
 
-# Run the property tests whose name contains TARGET with many more cases
+# Run the fuzz targets whose name contains TARGET with many cases (docs/testing.md)
 fuzz TARGET CASES='100000':
-    PROPTEST_CASES={{ CASES }} cargo test --release --workspace --locked -- {{ TARGET }}
+    PROPTEST_CASES={{ CASES }} cargo test --release --locked -p federation --test fuzz -- {{ TARGET }}
 
 # What the continuous integration runs
 ci:

@@ -4,10 +4,14 @@
 //! the object as a marked string and written back as a number, so that one type serves hashing, redaction and storage alike. A
 //! float is written in its shortest form.
 
+use std::collections::BTreeMap;
+
 use primitives::canonical::{self, CanonicalError};
 use ruma::canonical_json::{
     CanonicalJsonObject, CanonicalJsonValue, RedactingSerializer, redact_content_in_place, redact_in_place,
 };
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::PduError;
 use crate::RoomVersion;
@@ -41,13 +45,8 @@ impl EventJson {
     }
 
     fn parse_tolerantly(json: &[u8]) -> Result<Self, PduError> {
-        let value: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_slice(json).map_err(CanonicalError::Syntax)?;
-        let object = value
-            .into_iter()
-            .map(|(key, value)| Ok((unmarked(key)?, marked(value)?)))
-            .collect::<Result<_, PduError>>()?;
-        Ok(Self { object, has_marks: true })
+        let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(json).map_err(CanonicalError::Syntax)?;
+        Ok(Self { object: marked_fields(fields)?, has_marks: true })
     }
 
     /// The object, for looking at strings and objects only: its numbers may be marked strings.
@@ -122,20 +121,40 @@ fn unmarked(text: String) -> Result<String, PduError> {
     if text.contains(MARK) { Err(PduError::Character) } else { Ok(text) }
 }
 
-fn marked(value: serde_json::Value) -> Result<CanonicalJsonValue, PduError> {
-    use serde_json::Value;
-    Ok(match value {
-        Value::Number(number) => match number.as_i64().and_then(ruma::Int::new) {
-            Some(integer) => integer.into(),
-            None => CanonicalJsonValue::String(format!("{MARK}{number}")),
-        },
-        Value::String(text) => unmarked(text)?.into(),
-        Value::Array(items) => CanonicalJsonValue::Array(items.into_iter().map(marked).collect::<Result<_, _>>()?),
-        Value::Object(map) => {
-            let map = map.into_iter().map(|(key, value)| Ok((unmarked(key)?, marked(value)?)));
-            CanonicalJsonValue::Object(map.collect::<Result<_, PduError>>()?)
+fn marked_fields(fields: BTreeMap<String, &RawValue>) -> Result<CanonicalJsonObject, PduError> {
+    fields.into_iter().map(|(key, value)| Ok((unmarked(key)?, marked(value)?))).collect()
+}
+
+/// A value whose numbers are read from their text: what a float's shortest form says must read as the same float again, or the event would have
+/// another hash each time.
+fn marked(value: &RawValue) -> Result<CanonicalJsonValue, PduError> {
+    let text = value.get();
+    Ok(match text.as_bytes().first() {
+        Some(b'{') => CanonicalJsonValue::Object(marked_fields(read(text)?)?),
+        Some(b'[') => {
+            let items: Vec<&RawValue> = read(text)?;
+            CanonicalJsonValue::Array(items.into_iter().map(marked).collect::<Result<_, _>>()?)
         }
-        Value::Bool(bool) => bool.into(),
-        Value::Null => CanonicalJsonValue::Null,
+        Some(b'"') => unmarked(read(text)?)?.into(),
+        Some(b't' | b'f') => read::<bool>(text)?.into(),
+        Some(b'n') => CanonicalJsonValue::Null,
+        _ => marked_number(text)?,
     })
+}
+
+fn marked_number(text: &str) -> Result<CanonicalJsonValue, PduError> {
+    let marked = |number: String| CanonicalJsonValue::String(format!("{MARK}{number}"));
+    if let Ok(integer) = text.parse::<i64>() {
+        return Ok(ruma::Int::new(integer).map_or_else(|| marked(integer.to_string()), CanonicalJsonValue::from));
+    }
+    if let Ok(integer) = text.parse::<u64>() {
+        return Ok(marked(integer.to_string()));
+    }
+    let float = text.parse::<f64>().ok().and_then(serde_json::Number::from_f64);
+    let beyond = || CanonicalError::Syntax(serde::de::Error::custom("number out of range"));
+    Ok(marked(float.ok_or_else(beyond)?.to_string()))
+}
+
+fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, PduError> {
+    Ok(serde_json::from_str(text).map_err(CanonicalError::Syntax)?)
 }
