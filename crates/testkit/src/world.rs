@@ -21,20 +21,26 @@ use storage::Storage;
 use tower::ServiceExt;
 use users::{Authority, Limits, NewAccount, RegistrationMode};
 
-use crate::Parts;
+use crate::{Parts, links::Links};
+
+/// Longer than any request takes.
+pub(crate) const LONGEST_ANSWER: Duration = Duration::from_hours(1);
 
 /// Servers and their common time.
 #[derive(Debug)]
 pub struct World {
     /// The way from each to each; a name can also lead to a function of the test.
     pub servers: FakeServers,
+    /// How good those ways are: perfect, unless a test says otherwise.
+    pub links: Links,
     /// Time; starts in November 2023.
     pub clock: Arc<ManualClock>,
 }
 
 impl Default for World {
     fn default() -> Self {
-        Self { servers: FakeServers::default(), clock: ManualClock::new(UnixMillis(1_700_000_000_000)) }
+        let clock = ManualClock::new(UnixMillis(1_700_000_000_000));
+        Self { servers: FakeServers::default(), links: Links::default(), clock }
     }
 }
 
@@ -102,8 +108,8 @@ impl World {
             join_timeout: Duration::from_mins(2),
             pauses: Pauses { min: Duration::from_mins(1), max: Duration::from_hours(1) },
         };
-        let (servers, random) = (Arc::new(self.servers.clone()), Random::seeded(seed.into()));
-        let client = FederationClient::new(keys.clone(), servers, shared.clone(), random, options);
+        let servers = Arc::new(self.links.of(name.clone(), self.servers.clone(), self.clock.clone()));
+        let client = FederationClient::new(keys.clone(), servers, shared.clone(), Random::seeded(seed.into()), options);
         let ring = KeyRing::new(client.clone(), storage.clone(), shared.clone(), Vec::new());
         let remote = Remote { client: client.clone(), ring: ring.clone() };
         let parts = Parts::linked(storage, self.clock.clone(), accounts, key, Some(remote)).await;
