@@ -44,6 +44,9 @@ impl From<RemoteError> for ApiError {
     fn from(error: RemoteError) -> Self {
         match error {
             RemoteError::Refused { status: StatusCode::NOT_FOUND, .. } => Self::not_found("Not found on its server"),
+            RemoteError::Refused { status: StatusCode::FORBIDDEN, errcode, .. } if errcode == "M_INVITE_BLOCKED" => {
+                invite_blocked()
+            }
             RemoteError::Refused { status: StatusCode::FORBIDDEN, .. } => Self::forbidden("Its server forbids it"),
             RemoteError::Refused { status: StatusCode::BAD_REQUEST, errcode, .. } => match errcode.as_str() {
                 "M_UNABLE_TO_AUTHORISE_JOIN" => {
@@ -398,6 +401,7 @@ impl From<SendError> for ApiError {
             }
             SendError::Suspended => Self::suspended(),
             SendError::InviteBlocked => invite_blocked(),
+            SendError::Remote(error) => error.into(),
             SendError::NobodyVouches => Self::forbidden(error.to_string()),
             SendError::RemoteUser => Self::new(StatusCode::BAD_GATEWAY, "M_UNKNOWN", error.to_string()),
             SendError::Unavailable => Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", error.to_string()),

@@ -101,6 +101,7 @@ fn not_sent(error: &SendError) -> NotSent {
             refused(FailureKind::BadContent, None)
         }
         SendError::RemoteUser
+        | SendError::Remote(_)
         | SendError::NobodyVouches
         | SendError::InviteBlocked
         | SendError::GuestForbidden

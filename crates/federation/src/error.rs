@@ -20,7 +20,7 @@ pub struct ApiError {
     /// The `error`: a sentence for people.
     pub message: Cow<'static, str>,
     /// The `room_version` of `M_INCOMPATIBLE_ROOM_VERSION`.
-    pub room_version: Option<&'static str>,
+    pub room_version: Option<String>,
 }
 
 /// What an endpoint answers.
@@ -108,7 +108,13 @@ impl From<ResidentError> for ApiError {
         match error {
             ResidentError::UnknownRoom => Self::not_found("This server is not in the room"),
             ResidentError::IncompatibleVersion(version) => {
-                Self { room_version: Some(version.as_str()), ..bad("M_INCOMPATIBLE_ROOM_VERSION") }
+                Self { room_version: Some(version.to_string()), ..bad("M_INCOMPATIBLE_ROOM_VERSION") }
+            }
+            ResidentError::UnknownVersion(ref version) => {
+                Self { room_version: Some(version.clone()), ..bad("M_INCOMPATIBLE_ROOM_VERSION") }
+            }
+            ResidentError::InviteBlocked => {
+                Self::new(StatusCode::FORBIDDEN, "M_INVITE_BLOCKED", "The user takes no invites")
             }
             ResidentError::Invalid(_) => bad("M_INVALID_PARAM"),
             ResidentError::Forbidden(reason) => Self::forbidden(reason),

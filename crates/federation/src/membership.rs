@@ -1,8 +1,10 @@
 //! Users of other servers come into rooms of this one, and go out of them (server-server API, "Joining Rooms", "Knocking upon a room", "Inviting to
 //! a room", "Leaving Rooms").
 
+pub(crate) mod invite;
 pub(crate) mod make;
 pub(crate) mod send_join;
+pub(crate) mod send_knock;
 pub(crate) mod send_leave;
 
 use rooms::{

@@ -59,7 +59,7 @@ impl Change {
         Ok(Appended::Done { event_id, position, asserts: start..self.batch.asserts().len() })
     }
 
-    async fn check_unchanged(&mut self, unchanged: &SlotUnchanged) -> Result<(), SendError> {
+    pub(crate) async fn check_unchanged(&mut self, unchanged: &SlotUnchanged) -> Result<(), SendError> {
         let Some(event) = self.current(&unchanged.event_type, &unchanged.state_key).await? else { return Ok(()) };
         if unchanged.allows(event.position, event.pdu.sender()) { Ok(()) } else { Err(SendError::PreconditionFailed) }
     }

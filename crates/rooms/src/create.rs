@@ -25,6 +25,7 @@ use crate::{
     pdu::{BuildInput, build},
     persist::Judged,
     registry::Rooms,
+    room::Room,
 };
 
 /// What the first events of a room are to say.
@@ -226,8 +227,9 @@ impl Rooms {
             let info = RoomInfo { nid, room_id: create.room_id().to_owned(), version };
             match self.write_new(&request, info.clone(), create, alias.as_ref()).await? {
                 Outcome::Made => {
-                    self.handle(info.clone());
-                    return Ok(info.room_id);
+                    let room = self.handle(info);
+                    self.invite_remote(&request, &room).await?;
+                    return Ok(room.id().to_owned());
                 }
                 Outcome::IdTaken => at = at.plus(Duration::from_millis(1)),
             }
@@ -261,7 +263,21 @@ impl Rooms {
         }
     }
 
+    /// Invites those whose servers have to sign it. The room stands without them: who can't be invited is left out.
+    async fn invite_remote(&self, request: &CreateRoom, room: &Room) -> Result<(), CreateError> {
+        for user in request.invitees().into_iter().filter(|user| !self.context().users.is_local(user)) {
+            let invitation = Outgoing { rate_limited: false, ..self.invitation(request, &user).await? };
+            if let Err(error) = room.send(invitation).await {
+                tracing::info!(room_id = %room.id(), %user, %error, "a user could not be invited to a new room");
+            }
+        }
+        Ok(())
+    }
+
     fn check_invitees(&self, request: &CreateRoom) -> Result<(), CreateError> {
+        if self.remote().is_some() {
+            return Ok(());
+        }
         let remote = request.invite.iter().find(|user| !self.context().users.is_local(user));
         remote.map_or(Ok(()), |user| Err(CreateError::RemoteUser(user.clone())))
     }

@@ -13,7 +13,7 @@ use storage::{
 };
 use users::Limit;
 
-pub(crate) use check::{check, check_invite};
+pub(crate) use check::{check, check_invite, remote_invitee};
 pub use forget::ForgetError;
 pub use guests::SeenOut;
 pub(crate) use guests::{has_guest_account, lets_guests_in};
@@ -72,9 +72,6 @@ impl Room {
 
     /// Invites a user. With `is_direct`, the invitation says that it is to a direct chat.
     pub async fn invite(&self, sender: &UserId, target: &UserId, details: Details) -> Result<Sent, SendError> {
-        if !self.context().users.is_local(target) {
-            return Err(SendError::RemoteUser);
-        }
         let content = self.rooms().member_content(target, "invite").await?;
         self.send_member(sender, target, content, details).await
     }
@@ -165,7 +162,7 @@ impl Room {
 }
 
 impl Rooms {
-    /// The content of a member event for a local user: the membership and the user's profile.
+    /// The content of a member event: the membership and, of a user of this server, the profile.
     pub(crate) async fn member_content(&self, user: &UserId, name: &str) -> Result<CanonicalJsonObject, ReadError> {
         let mut content = membership(name);
         let profile = self.context().users.profiles().get(user).await.map_err(read_error)?.unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use federation_client::RemoteError;
 use primitives::{StreamPosition, UnixMillis};
 use ruma::{EventId, OwnedEventId, OwnedUserId, UserId, canonical_json::CanonicalJsonObject};
 use storage::{Batch, CommitError, ReadError, schema::rooms::EventLocal};
@@ -178,9 +179,12 @@ pub enum SendError {
     /// The room's rule asks for somebody who vouches for the sender, and nobody of this server may: a member of another would have to.
     #[error("nobody on this server may let you in")]
     NobodyVouches,
-    /// Another server would have to take part, and can't be asked.
-    #[error("the user's server cannot be reached")]
+    /// Another server would have to take part, and this one asks none.
+    #[error("the user is of another server, and this one is not in the federation")]
     RemoteUser,
+    /// Another server has to take part, and doesn't.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// The invited user takes no invites from the sender.
     #[error("the user takes no invites")]
     InviteBlocked,

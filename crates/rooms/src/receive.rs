@@ -11,14 +11,19 @@ use std::future::Future;
 use federation_client::ValidAt;
 use primitives::NodeId;
 use ruma::{OwnedEventId, ServerName, serde::Base64, signatures::PublicKeyMap};
-use storage::{CommitError, ReadError, schema::rooms::Verdict};
+use storage::{
+    CommitError, ReadError,
+    schema::rooms::{EventLocal, Verdict},
+};
 use tokio::sync::oneshot;
 
 use crate::{
     Pdu, StageError,
+    context::Context,
+    outgoing::{Rider, SendError, Sent},
     pdu::RequiredSignature,
     room::Room,
-    worker::{ReceiveRequest, Request},
+    worker::{ReceiveOwnRequest, ReceiveRequest, Request},
 };
 
 /// Events that go to a worker at once.
@@ -97,6 +102,8 @@ pub(crate) struct Prepared {
     pub(crate) relay: bool,
     /// The states after those of its previous events that are missing here, as other servers give them; none: they are not known.
     pub(crate) given: Vec<GivenState>,
+    /// What only this server knows of it, if it is an own event.
+    pub(crate) local: EventLocal,
 }
 
 /// A state as another server gives it.
@@ -192,7 +199,7 @@ impl Room {
             return Err("the event is of another room".to_owned());
         }
         let pdu = self.checked(pdu, keys).await?;
-        Ok(Prepared { pdu, outlier: event.outlier, relay: false, given: Vec::new() })
+        Ok(Prepared { pdu, outlier: event.outlier, relay: false, given: Vec::new(), local: EventLocal::default() })
     }
 
     /// Takes in one event that came here first.
@@ -201,38 +208,65 @@ impl Room {
             Ok(pdu) => pdu,
             Err(reason) => return Ok(Received::Invalid(reason)),
         };
-        let received = self.submit(vec![Prepared { pdu, outlier: false, relay: true, given: Vec::new() }]).await?;
+        let received = self.submit(vec![Prepared::first(pdu, EventLocal::default())]).await?;
         received.into_iter().next().ok_or(ReceiveError::Unavailable)
+    }
+
+    /// Takes in an own event that another server has signed too, with what goes with it.
+    pub(crate) async fn receive_own(
+        &self,
+        pdu: Pdu,
+        local: EventLocal,
+        riders: Vec<Rider>,
+        keys: &impl EventKeys,
+    ) -> Result<Sent, SendError> {
+        let pdu = self.checked(pdu, keys).await.map_err(SendError::bad)?;
+        let (reply, answer) = oneshot::channel();
+        let request = Request::ReceiveOwn(ReceiveOwnRequest { event: Prepared::first(pdu, local), riders, reply });
+        self.rooms().ask(self.info(), request).await.map_err(|_| SendError::Unavailable)?;
+        answer.await.unwrap_or(Err(SendError::Unavailable))
     }
 
     /// The event, if its signatures are good: whole, or redacted if its content doesn't fit its hash.
     async fn checked(&self, pdu: Pdu, keys: &impl EventKeys) -> Result<Pdu, String> {
-        self.check_signatures(&pdu, keys).await?;
-        if pdu.content_hash_matches() { Ok(pdu) } else { pdu.redacted().map_err(|error| error.to_string()) }
+        checked(self.context(), pdu, keys).await
     }
+}
 
-    async fn check_signatures(&self, pdu: &Pdu, keys: &impl EventKeys) -> Result<(), String> {
-        let required = pdu.required_signatures().map_err(|error| error.to_string())?;
-        let own_name: &ServerName = &self.context().options.server_name;
-        let (own, others): (Vec<_>, Vec<_>) = required.into_iter().partition(|one| one.server == own_name);
-        let enforced = pdu.version().enforces_key_validity();
-        let at = if enforced { ValidAt::Time(pdu.origin_server_ts()) } else { ValidAt::Anytime };
-        let mut known = if others.is_empty() { PublicKeyMap::new() } else { keys.keys(&others, at).await };
-        if !own.is_empty() {
-            known.extend(self.own_keys(&own, at).await);
-        }
-        pdu.verify_signatures(&known).map_err(|error| error.to_string())
+impl Prepared {
+    /// An event that came here first.
+    fn first(pdu: Pdu, local: EventLocal) -> Self {
+        Self { pdu, outlier: false, relay: true, given: Vec::new(), local }
     }
+}
 
-    /// The keys that this server signs with, and those wanted that it signed with before.
-    async fn own_keys(&self, wanted: &[RequiredSignature], at: ValidAt) -> PublicKeyMap {
-        let mut own = match &self.context().remote {
-            Some(remote) => remote.keys(wanted, at).await,
-            None => PublicKeyMap::new(),
-        };
-        let key = &self.context().key;
-        let public = Base64::new(key.public().to_vec());
-        own.entry(self.context().options.server_name.to_string()).or_default().insert(key.id().to_string(), public);
-        own
+/// The event, of whatever room, if its signatures are good: whole, or redacted if its content doesn't fit its hash.
+pub(crate) async fn checked(context: &Context, pdu: Pdu, keys: &impl EventKeys) -> Result<Pdu, String> {
+    check_signatures(context, &pdu, keys).await?;
+    if pdu.content_hash_matches() { Ok(pdu) } else { pdu.redacted().map_err(|error| error.to_string()) }
+}
+
+async fn check_signatures(context: &Context, pdu: &Pdu, keys: &impl EventKeys) -> Result<(), String> {
+    let required = pdu.required_signatures().map_err(|error| error.to_string())?;
+    let own_name: &ServerName = &context.options.server_name;
+    let (own, others): (Vec<_>, Vec<_>) = required.into_iter().partition(|one| one.server == own_name);
+    let enforced = pdu.version().enforces_key_validity();
+    let at = if enforced { ValidAt::Time(pdu.origin_server_ts()) } else { ValidAt::Anytime };
+    let mut known = if others.is_empty() { PublicKeyMap::new() } else { keys.keys(&others, at).await };
+    if !own.is_empty() {
+        known.extend(own_keys(context, &own, at).await);
     }
+    pdu.verify_signatures(&known).map_err(|error| error.to_string())
+}
+
+/// The keys that this server signs with, and those wanted that it signed with before.
+async fn own_keys(context: &Context, wanted: &[RequiredSignature], at: ValidAt) -> PublicKeyMap {
+    let mut own = match &context.remote {
+        Some(remote) => remote.keys(wanted, at).await,
+        None => PublicKeyMap::new(),
+    };
+    let public = Base64::new(context.key.public().to_vec());
+    let name = context.options.server_name.to_string();
+    own.entry(name).or_default().insert(context.key.id().to_string(), public);
+    own
 }

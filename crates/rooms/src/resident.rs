@@ -14,7 +14,7 @@ use storage::ReadError;
 pub use answer::JoinAnswer;
 pub use federation_client::calls::membership::Making;
 
-use crate::{RoomVersion, membership::NotVouched, outgoing::SendError, receive::ReceiveError};
+use crate::{RoomVersion, membership::NotVouched, outgoing::SendError, receive::ReceiveError, staging::StageError};
 
 /// Why another server isn't helped.
 #[derive(Debug, thiserror::Error)]
@@ -25,12 +25,18 @@ pub enum ResidentError {
     /// The other server doesn't know the room's version (`M_INCOMPATIBLE_ROOM_VERSION`).
     #[error("the room is of version {0}")]
     IncompatibleVersion(RoomVersion),
+    /// This server doesn't know the room's version (`M_INCOMPATIBLE_ROOM_VERSION`).
+    #[error("room version {0:?} is not known here")]
+    UnknownVersion(String),
     /// What came is not the event that it should be (`M_INVALID_PARAM`).
     #[error("{0}")]
     Invalid(String),
     /// The room doesn't allow it.
     #[error("{0}")]
     Forbidden(String),
+    /// The invited user takes no invites from the sender (`M_INVITE_BLOCKED`).
+    #[error("the user takes no invites")]
+    InviteBlocked,
     /// Whether the user may join, other servers know (`M_UNABLE_TO_AUTHORISE_JOIN`).
     #[error("this server cannot tell whether the user may join")]
     UnableToAuthorise,
@@ -51,9 +57,21 @@ impl From<SendError> for ResidentError {
             SendError::UnknownRoom => Self::UnknownRoom,
             SendError::Storage(error) => Self::Storage(error),
             SendError::Unavailable | SendError::RiderConflict | SendError::PreconditionFailed => Self::Unavailable,
+            SendError::InviteBlocked => Self::InviteBlocked,
             SendError::NobodyVouches => Self::UnableToGrant,
             SendError::BadContent { .. } | SendError::TooLarge { .. } => Self::Invalid(error.to_string()),
             other => Self::Forbidden(other.to_string()),
+        }
+    }
+}
+
+impl From<StageError> for ResidentError {
+    fn from(error: StageError) -> Self {
+        match error {
+            StageError::Storage(error) => Self::Storage(error),
+            StageError::Version => Self::Invalid(error.to_string()),
+            StageError::Missing(_) | StageError::Refused(_) => Self::Forbidden(error.to_string()),
+            StageError::Joined | StageError::RiderConflict | StageError::Unavailable => Self::Unavailable,
         }
     }
 }

@@ -60,6 +60,9 @@ impl Room {
         crate::relating::check(self, &outgoing).await?;
         self.vouch(&mut outgoing).await?;
         crate::membership::check(self, &outgoing).await?;
+        if let Some(target) = crate::membership::remote_invitee(self.context(), &outgoing) {
+            return self.send_invite(&target, outgoing).await;
+        }
         let (reply, answer) = oneshot::channel();
         let request = Request::Send(SendRequest { outgoing: Box::new(outgoing), reply });
         self.rooms.ask(&self.info, request).await.map_err(|_| SendError::Unavailable)?;

@@ -12,7 +12,7 @@ mod state;
 
 use std::sync::Arc;
 
-use primitives::NodeId;
+use primitives::{NodeId, RoomNid};
 use ruma::{OwnedEventId, RoomId};
 use storage::{
     Batch, CommitError, ReadError, Text,
@@ -131,6 +131,11 @@ impl Rooms {
 }
 
 impl Staging {
+    /// The number of the room.
+    pub(crate) fn number(&self) -> RoomNid {
+        self.room.nid()
+    }
+
     /// Takes in events of the state and of its auth chain, in any order, in batches of a few dozen. One whose auth events are not here yet is answered with
     /// [`Received::Missing`] and not stored: give those first, or it again later.
     pub async fn take_in(&self, events: Vec<Vec<u8>>, keys: &impl EventKeys) -> Result<Vec<Received>, StageError> {

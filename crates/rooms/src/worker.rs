@@ -8,7 +8,7 @@ use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 use primitives::{NodeId, StreamPosition};
 use ruma::OwnedEventId;
 
-use storage::{CommitError, ReadError};
+use storage::{CommitError, ReadError, schema::rooms::Verdict};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ use crate::{
     change::Change,
     context::Context,
     memory::{Memory, RoomInfo},
-    outgoing::{Outgoing, SendError, Sent},
+    outgoing::{Outgoing, Rider, SendError, Sent},
     receive::{Prepared, ReceiveError, Received},
     registry::Workers,
     staging::{Begin, StageError, StageRequest},
@@ -39,6 +39,8 @@ pub(crate) enum Request {
     Send(SendRequest),
     /// Make an event, and keep nothing of it.
     Draft(DraftRequest),
+    /// Take in an own event that another server has signed.
+    ReceiveOwn(ReceiveOwnRequest),
     /// Take in events that were made elsewhere.
     Receive(ReceiveRequest),
     /// Put the room together.
@@ -55,6 +57,13 @@ pub(crate) struct SendRequest {
 pub(crate) struct DraftRequest {
     pub(crate) outgoing: Box<Outgoing>,
     pub(crate) reply: oneshot::Sender<Result<Pdu, SendError>>,
+}
+
+/// An own event that another server has signed too, what goes with it, and who waits for it.
+pub(crate) struct ReceiveOwnRequest {
+    pub(crate) event: Prepared,
+    pub(crate) riders: Vec<Rider>,
+    pub(crate) reply: oneshot::Sender<Result<Sent, SendError>>,
 }
 
 /// Events made elsewhere, and who waits for the verdicts.
@@ -97,6 +106,10 @@ impl Worker {
                 Request::Draft(request) => {
                     let drafted = self.draft(&request.outgoing).await;
                     drop(request.reply.send(drafted));
+                }
+                Request::ReceiveOwn(request) => {
+                    let received = self.receive_own(request.event, &request.riders).await;
+                    drop(request.reply.send(received));
                 }
                 Request::Receive(request) => self.receive(request).await,
                 Request::Stage(request) => self.stage(request).await,
@@ -281,6 +294,39 @@ impl Worker {
         let built = change.build(outgoing).await?;
         change.authorise_own(&built).await?;
         Ok(built.pdu)
+    }
+
+    /// Stores an own event that another server has signed, with its riders, or nothing: as if it had just been made, but for its place.
+    async fn receive_own(&mut self, event: Prepared, riders: &[Rider]) -> Result<Sent, SendError> {
+        let mut change = self.change().await?.ok_or(SendError::UnknownRoom)?;
+        for unchanged in riders.iter().filter_map(|rider| rider.unchanged.as_ref()) {
+            change.check_unchanged(unchanged).await?;
+        }
+        let received = change.take_in(vec![event]).await?;
+        let event_id = match received.into_iter().next() {
+            Some(Received::Stored(id, Verdict::Accepted)) => id,
+            Some(Received::Stored(_, Verdict::Rejected(reason) | Verdict::SoftFailed(reason))) => {
+                return Err(SendError::forbidden(reason));
+            }
+            Some(Received::Invalid(reason)) => return Err(SendError::bad(reason)),
+            Some(Received::Missing(..)) | None => return Err(SendError::Unavailable),
+        };
+        let mut asserts = Vec::new();
+        for rider in riders {
+            asserts.extend(change.batch.merge((rider.batch)(&event_id)));
+        }
+        change.merge_extremities().await?;
+        match change.commit().await {
+            Ok((memory, position)) => {
+                self.memory = Some(memory);
+                Ok(Sent { event_id, position })
+            }
+            Err(CommitError::Conflict(index)) if asserts.contains(&index) => Err(SendError::RiderConflict),
+            Err(error) => {
+                self.memory = None;
+                Err(error.into())
+            }
+        }
     }
 
     async fn receive(&mut self, request: ReceiveRequest) {

@@ -15,6 +15,6 @@ pub(super) async fn forget(
     NoGuest(who): NoGuest,
     Args(room): Args<String>,
 ) -> ApiResult<Json<Value>> {
-    api.rooms.room(&room_id(&room)?).await?.forget(&who.user_id).await?;
+    api.rooms.forget(&who.user_id, &room_id(&room)?).await?;
     Ok(Json(json!({})))
 }

@@ -3,20 +3,21 @@
 use axum::{Json, extract::State};
 use serde_json::{Value, json};
 
-use super::{Reason, details, resolve};
+use super::{Reason, Via, details, way_to};
 use crate::{
     Api,
     error::ApiResult,
-    extract::{Args, Body, NoGuest},
+    extract::{Args, Body, NoGuest, Query},
 };
 
 pub(super) async fn knock(
     State(api): State<Api>,
     NoGuest(who): NoGuest,
     Args(room): Args<String>,
+    Query(via): Query<Via>,
     Body(Reason { reason }): Body<Reason>,
 ) -> ApiResult<Json<Value>> {
-    let room = resolve(&api, &room).await?;
-    api.rooms.room(&room).await?.knock(&who.user_id, details(&who, reason)).await?;
+    let (room, servers) = way_to(&api, &room, via).await?;
+    api.rooms.knock(&who.user_id, &room, &servers, details(&who, reason)).await?;
     Ok(Json(json!({ "room_id": room })))
 }

@@ -16,6 +16,6 @@ pub(super) async fn leave(
     Args(room): Args<String>,
     Body(Reason { reason }): Body<Reason>,
 ) -> ApiResult<Json<Value>> {
-    api.rooms.room(&room_id(&room)?).await?.leave(&who.user_id, details(&who, reason)).await?;
+    api.rooms.leave(&who.user_id, &room_id(&room)?, details(&who, reason)).await?;
     Ok(Json(json!({})))
 }

@@ -21,15 +21,10 @@ const V2: &str = "/_matrix/federation/v2";
 /// A member event in the making, as a resident server would have it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Template {
-    /// The room's version; what gives none is of version 1.
-    #[serde(default = "version_1")]
-    pub room_version: String,
+    /// The room's version; what gives none for a join or knock is of version 1.
+    pub room_version: Option<String>,
     /// The event, without hashes and signatures.
     pub event: CanonicalJsonObject,
-}
-
-fn version_1() -> String {
-    "1".to_owned()
 }
 
 /// What a template is for.

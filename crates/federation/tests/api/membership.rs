@@ -1,11 +1,17 @@
 //! Users come into rooms of other servers, and go out of them.
 
 mod hostile;
+mod invites;
 mod joins;
+mod knocks;
+mod restricted;
 
-use rooms::{CreateRoom, Details, Preset, Reader, RemoteMembershipError};
+use rooms::{
+    CreateRoom, Details, Preset, Reader, RemoteMembershipError, filter::EventFormat, render::ClientEvent,
+    sync::SyncRequest,
+};
 use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UserId};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use testkit::world::Server;
 
 /// A room of a preset and a version.
@@ -39,6 +45,39 @@ pub(crate) async fn state(server: &Server, reader: &UserId, room: &RoomId, kind:
 pub(crate) async fn membership(server: &Server, reader: &UserId, room: &RoomId, of: &UserId) -> Option<String> {
     let content = state(server, reader, room, "m.room.member", of.as_str()).await?;
     content["membership"].as_str().map(ToOwned::to_owned)
+}
+
+/// The member event of a user, as servers exchange it.
+pub(crate) async fn member_pdu(server: &Server, reader: &UserId, room: &RoomId, of: &UserId) -> Value {
+    state_pdu(server, reader, room, "m.room.member", of.as_str()).await
+}
+
+/// An event of the state, as servers exchange it.
+pub(crate) async fn state_pdu(server: &Server, reader: &UserId, room: &RoomId, kind: &str, key: &str) -> Value {
+    let nid = server.parts.users.nid(reader).await.expect("readable").expect("an account");
+    let reader = Reader { user_id: reader.to_owned(), user_nid: nid, device_id: None };
+    let event = server.parts.reads.state_event(&reader, room, kind, key).await.expect("there");
+    let event = ClientEvent { format: EventFormat::Federation, room_id: Some(room.to_owned()), ..event };
+    let mut event = serde_json::to_value(event).expect("JSON");
+    for field in ["event_id", "unsigned"] {
+        event.as_object_mut().expect("an object").remove(field);
+    }
+    event
+}
+
+/// Hands an event in as if its server had sent it.
+pub(crate) async fn hand_in(from: &Server, to: &Server, room: &RoomId, event: &Value) -> bool {
+    let event = RawValue::from_string(event.to_string()).expect("JSON");
+    to.parts.rooms.receive_from(&from.name, room, vec![event]).await.is_ok_and(|taken| taken[0].refused.is_none())
+}
+
+/// What a sync tells a user of a room that they are not in, since a token or from the beginning.
+pub(crate) async fn told(server: &Server, user: &UserId, kind: &str, room: &RoomId) -> Option<Value> {
+    let nid = server.parts.users.nid(user).await.expect("readable").expect("an account");
+    let reader = Reader { user_id: user.to_owned(), user_nid: nid, device_id: None };
+    let response = server.parts.reads.sync(&reader, SyncRequest::default()).await.expect("a response");
+    let response = serde_json::to_value(response).expect("JSON");
+    response["rooms"][kind].get(room.as_str()).cloned()
 }
 
 /// What is stored agrees with itself.

@@ -44,7 +44,7 @@ impl Rooms {
         if let Some(topic) = &request.topic {
             events.push(state("m.room.topic", topic_content(topic)));
         }
-        for user in request.invitees() {
+        for user in request.invitees().into_iter().filter(|user| self.context().users.is_local(user)) {
             events.push(self.invitation(request, &user).await?);
         }
         Ok(events)
@@ -55,7 +55,7 @@ impl Rooms {
         Ok(Outgoing::state(creator.clone(), "m.room.member", creator.as_str(), content))
     }
 
-    async fn invitation(&self, request: &CreateRoom, user: &OwnedUserId) -> Result<Outgoing, ReadError> {
+    pub(super) async fn invitation(&self, request: &CreateRoom, user: &OwnedUserId) -> Result<Outgoing, ReadError> {
         let mut content = self.member_content(user, "invite").await?;
         if request.is_direct {
             content.insert("is_direct".to_owned(), true.into());

@@ -1,6 +1,6 @@
 //! What is asked of a local client's member events beyond the rules of the room.
 
-use ruma::UserId;
+use ruma::{OwnedUserId, UserId};
 use users::ignoring::{InviteRule, invite_rule};
 
 use super::guests::{check_welcome, is_guest};
@@ -10,18 +10,26 @@ use crate::{
     room::Room,
 };
 
-/// Checks an event that is about to be sent, if it is a member event: an invited user, whose server has to sign it, is one of this server's and
-/// takes invites from the sender; guests come only where they are welcome (client-server API, "Guest access").
+/// Checks an event that is about to be sent, if it is a member event: an invited user of this server takes invites from the sender; guests come only where they are
+/// welcome (client-server API, "Guest access").
 pub(crate) async fn check(room: &Room, outgoing: &Outgoing) -> Result<(), SendError> {
     let (Some(target), "m.room.member") = (&outgoing.state_key, &*outgoing.event_type) else { return Ok(()) };
     let Ok(target) = <&UserId>::try_from(target.as_str()) else { return Ok(()) };
     let text = |key: &str| outgoing.content.get(key).and_then(|value| value.as_str());
     match text("membership") {
-        Some("invite") if !room.context().users.is_local(target) => Err(SendError::RemoteUser),
+        Some("invite") if !room.context().users.is_local(target) => Ok(()),
         Some("invite") => check_invite(room.context(), &outgoing.sender, target).await,
         Some("join") if target == outgoing.sender && is_guest(room, target).await? => check_welcome(room).await,
         _ => Ok(()),
     }
+}
+
+/// Who of another server is invited by an event: that server has to sign it.
+pub(crate) fn remote_invitee(context: &Context, outgoing: &Outgoing) -> Option<OwnedUserId> {
+    let target = outgoing.state_key.as_deref().filter(|_| outgoing.event_type == "m.room.member")?;
+    let target = OwnedUserId::try_from(target).ok()?;
+    let is_invite = outgoing.content.get("membership").and_then(|value| value.as_str()) == Some("invite");
+    (is_invite && !context.users.is_local(&target)).then_some(target)
 }
 
 /// Refuses an invite to a user of this server who takes none from the sender (client-server API, "Invite permission").

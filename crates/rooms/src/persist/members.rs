@@ -4,7 +4,9 @@ use primitives::{Slot, StreamPosition, UserNid};
 use ruma::UserId;
 use storage::{
     Positioned, ReadError, Text,
-    schema::rooms::{LocalMembers, Membership, MembershipRow, Memberships, RoomServerSlots, UserLog, UserLogEntry},
+    schema::rooms::{
+        LocalMembers, Membership, MembershipRow, Memberships, OutOfBand, RoomServerSlots, UserLog, UserLogEntry,
+    },
 };
 
 use super::SlotChange;
@@ -50,6 +52,8 @@ impl Change {
         self.batch
             .put::<Memberships>(&(user, room), &Positioned::pending(row))
             .put::<LocalMembers>(&(room, user), &membership)
+            // What came from outside the room ends where the room's own events speak of the user.
+            .delete::<OutOfBand>(&(user, room))
             .put::<UserLog>(&(user, StreamPosition::PENDING, self.user_log_rows), &entry);
         self.user_log_rows += 1;
         self.memory.local.insert(user, membership);

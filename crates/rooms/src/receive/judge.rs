@@ -6,7 +6,7 @@ use primitives::{NodeId, Rank, Rix};
 use ruma::OwnedEventId;
 use storage::{
     ReadError,
-    schema::rooms::{EventIds, EventKind, EventLocal, SlotKey, Verdict},
+    schema::rooms::{EventIds, EventKind, SlotKey, Verdict},
 };
 
 use super::{GivenState, Prepared, Received};
@@ -99,7 +99,7 @@ impl Change {
             auth: rixes,
             prev: place.prev,
             missing_prev: place.missing_prev,
-            local: EventLocal::default(),
+            local: event.local.clone(),
             relay: event.relay,
             known_as,
         })

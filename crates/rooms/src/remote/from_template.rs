@@ -19,8 +19,8 @@ use crate::{
 
 /// The room's version, if this server knows it.
 pub(super) fn version_of(template: &Template) -> Result<RoomVersion, RemoteMembershipError> {
-    let unknown = || RemoteMembershipError::UnsupportedVersion(template.room_version.clone());
-    RoomVersion::parse(&template.room_version).ok_or_else(unknown)
+    let name = template.room_version.as_deref().unwrap_or("1");
+    RoomVersion::parse(name).ok_or_else(|| RemoteMembershipError::UnsupportedVersion(name.to_owned()))
 }
 
 /// The event for a user of this server, signed. Of the template's content, only who vouches for a join is taken over.

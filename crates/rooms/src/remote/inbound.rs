@@ -37,11 +37,14 @@ impl Rooms {
         room_id: &RoomId,
         events: Vec<Box<RawValue>>,
     ) -> Result<Vec<TakenIn>, ReceiveError> {
-        let room = self.room(room_id).await.map_err(|error| match error {
-            RoomError::Unknown => ReceiveError::UnknownRoom,
-            RoomError::Storage(error) => ReceiveError::Storage(error),
-        })?;
         let Some(remote) = self.remote() else { return Err(ReceiveError::Unavailable) };
+        // What comes while the room is being joined has its room afterwards.
+        self.joined_or_not(room_id).await;
+        let room = match self.room(room_id).await {
+            Ok(room) if room.has_server(&self.options().server_name).await? => room,
+            Ok(_) | Err(RoomError::Unknown) => return self.receive_outside(remote, origin, room_id, events).await,
+            Err(RoomError::Storage(error)) => return Err(ReceiveError::Storage(error)),
+        };
         let mut parsed = Vec::with_capacity(events.len());
         for event in events {
             match Pdu::parse(room.version(), event.get().as_bytes()) {
@@ -50,6 +53,23 @@ impl Rooms {
             }
         }
         room.receive_from(remote, origin, parsed).await
+    }
+
+    /// Events of a room that this server is not in: nothing but the end of an invite or knock of its users can be meant for it.
+    async fn receive_outside(
+        &self,
+        remote: &Remote,
+        origin: &ServerName,
+        room_id: &RoomId,
+        events: Vec<Box<RawValue>>,
+    ) -> Result<Vec<TakenIn>, ReceiveError> {
+        let mut taken = Vec::new();
+        for event in &events {
+            if let Some(event_id) = self.end_out_of_band(origin, room_id, event, remote).await? {
+                taken.push(TakenIn { event_id, refused: None });
+            }
+        }
+        if taken.is_empty() { Err(ReceiveError::UnknownRoom) } else { Ok(taken) }
     }
 }
 

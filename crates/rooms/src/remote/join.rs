@@ -92,7 +92,7 @@ impl Rooms {
         Ok((is_here || room.other_servers(1).await?.is_empty()).then_some(room))
     }
 
-    async fn check_remote_join(&self, user: &UserId, room_id: &RoomId) -> Result<(), SendError> {
+    pub(super) async fn check_remote_join(&self, user: &UserId, room_id: &RoomId) -> Result<(), SendError> {
         if is_suspended(self.context(), user).await? {
             return Err(SendError::Suspended);
         }

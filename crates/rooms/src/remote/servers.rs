@@ -1,13 +1,9 @@
 //! Which servers to ask about a room.
 
-use primitives::UserNid;
 use ruma::{OwnedServerName, RoomId, ServerName, UserId};
 use storage::{
     Direction, KeyRange, ReadError, Text,
-    schema::{
-        jobs::StagedRooms,
-        rooms::{Membership, OutOfBand, RoomServerSlots},
-    },
+    schema::rooms::{Membership, RoomServerSlots},
 };
 
 use crate::{current::Current, registry::Rooms, room::Room};
@@ -54,26 +50,8 @@ impl Rooms {
             return Ok(Some(member.pdu.sender().server_name().to_owned()));
         }
         let Some(nid) = self.context().user_nid(user).await? else { return Ok(None) };
-        let row = self.out_of_band_row(nid, room_id).await?;
-        let sender = row.and_then(|row| ruma::OwnedUserId::try_from(row.value.sender).ok());
-        Ok(sender.map(|sender| sender.server_name().to_owned()))
-    }
-
-    /// What is known of an invite or knock of a user outside the room.
-    pub(super) async fn out_of_band_row(
-        &self,
-        user: UserNid,
-        room_id: &RoomId,
-    ) -> Result<Option<storage::Positioned<storage::schema::rooms::OutOfBandRow>>, ReadError> {
-        let view = self.context().storage.view();
-        let key = (Text::new(room_id.as_str()),);
-        let known = view.get::<storage::schema::rooms::RoomIds>(&key).await?;
-        let nid = match known {
-            Some(nid) => Some(nid),
-            None => view.get::<StagedRooms>(&key).await?,
-        };
-        let Some(nid) = nid else { return Ok(None) };
-        view.get::<OutOfBand>(&(user, nid)).await
+        let row = self.open_out_of_band(nid, room_id).await?;
+        Ok(row.and_then(|(_, row)| OwnedServerName::try_from(row.server).ok()))
     }
 }
 

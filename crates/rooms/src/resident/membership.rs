@@ -38,6 +38,16 @@ impl Room {
         self.accept(pdu, keys).await.map(|_| ())
     }
 
+    /// Takes in the knock of a user of another server, and answers with events by which the room can be recognised. Done twice, it is done once.
+    ///
+    /// # Errors
+    /// It is no such event, or the room doesn't allow it: see [`ResidentError`].
+    pub async fn accept_knock(&self, submitted: Submitted, keys: &impl EventKeys) -> Result<Vec<Pdu>, ResidentError> {
+        let pdu = self.submitted(&submitted).await?;
+        self.accept(pdu, keys).await?;
+        Ok(self.current().await?.identifying(None).await?)
+    }
+
     /// The event that was sent, if it is what the request says: the member event of a user of the server that sends it, about themselves
     /// (SECURITY 1, 3).
     async fn submitted(&self, submitted: &Submitted) -> Result<Pdu, ResidentError> {

@@ -28,7 +28,7 @@ pub(super) struct UserChanges {
     /// Rooms that the user was invited to or has knocked at since.
     pub(super) asked: Vec<(RoomNid, Rix)>,
     /// The same, and their ends, for rooms that no local user is in.
-    pub(super) out_of_band: Vec<(RoomNid, OutOfBandRow)>,
+    pub(super) out_of_band: Vec<OutOfBandRow>,
     /// Account data that changed.
     pub(super) data: DataChanges,
     /// Whose devices the user's own log says have changed to them; `None`: their own.
@@ -91,7 +91,7 @@ impl Reads {
                 && story.last.is_none()
                 && let Some(row) = view.get::<OutOfBand>(&(reader.user_nid, *room)).await?
             {
-                changes.out_of_band.push((*room, row.value));
+                changes.out_of_band.push(row.value);
             }
         }
         let rooms = self.0.sync.joined_rooms(view, reader.user_nid).await?;
@@ -218,7 +218,7 @@ async fn initial(view: &View, reader: &Reader, include_leave: bool) -> Result<Us
     while let Some(range) = rest {
         let page = view.scan::<OutOfBand>(&range, PAGE, Direction::Forward).await?;
         let open = page.rows.into_iter().filter(|(_, row)| row.value.membership != Membership::Leave);
-        changes.out_of_band.extend(open.map(|((_, room), row)| (room, row.value)));
+        changes.out_of_band.extend(open.map(|(_, row)| row.value));
         rest = page.rest;
     }
     Ok(changes)

@@ -5,7 +5,7 @@ use ruma::{OwnedRoomId, UserId};
 use serde_json::value::RawValue;
 use storage::{
     ReadError, View,
-    schema::rooms::{Membership, OutOfBandRow},
+    schema::rooms::{Membership, OutOfBand, OutOfBandRow},
 };
 
 use users::ignoring::{InviteRule, invite_rule};
@@ -17,22 +17,12 @@ use super::{
     room::{Asked, named},
 };
 use crate::{
+    load::corrupt,
     read::{Reads, RoomView},
     render::StrippedEvent,
+    stripped::{STRIPPED_TYPES, strip},
     tokens::PageToken,
 };
-
-/// The state that somebody outside the room may see, besides their own member event and its sender's.
-const STRIPPED_TYPES: [&str; 8] = [
-    "m.room.create",
-    "m.room.join_rules",
-    "m.room.canonical_alias",
-    "m.room.avatar",
-    "m.room.name",
-    "m.room.encryption",
-    "m.room.topic",
-    "m.room.history_visibility",
-];
 
 impl Reads {
     /// Adds the rooms that the user is invited to or has knocked at.
@@ -48,8 +38,8 @@ impl Reads {
                 add(rooms, room_id, membership, events);
             }
         }
-        for (nid, row) in &changes.out_of_band {
-            let Some((room_id, ())) = logged(self.out_of_band_room(view, *nid, row, asked).await) else { continue };
+        for row in &changes.out_of_band {
+            let Some((room_id, ())) = logged(out_of_band_room(view, row, asked).await) else { continue };
             if row.membership == Membership::Leave {
                 let prev_batch = PageToken::Stream(self.token_of(view));
                 let left = LeftRoom {
@@ -62,19 +52,6 @@ impl Reads {
                 add(rooms, room_id, row.membership, theirs(row));
             }
         }
-    }
-
-    /// The room of an invite or knock that only this row tells of, if the user is to hear of it.
-    async fn out_of_band_room(
-        &self,
-        view: &View,
-        nid: RoomNid,
-        row: &OutOfBandRow,
-        asked: &Asked<'_>,
-    ) -> Result<Option<(OwnedRoomId, ())>, ReadError> {
-        let Some(room) = self.wanted_room(view, nid, asked).await? else { return Ok(None) };
-        let told = row.membership != Membership::Invite || is_welcome(view, asked, &row.sender).await?;
-        Ok(told.then_some((room.room_id, ())))
     }
 
     async fn asked_part(
@@ -116,6 +93,18 @@ impl Reads {
     }
 }
 
+/// The room of an invite or knock that only this row tells of, if the user is to hear of it.
+async fn out_of_band_room(
+    view: &View,
+    row: &OutOfBandRow,
+    asked: &Asked<'_>,
+) -> Result<Option<(OwnedRoomId, ())>, ReadError> {
+    let id = OwnedRoomId::try_from(row.room_id.as_str()).map_err(|error| corrupt::<OutOfBand>(error.to_string()))?;
+    let told = asked.request.filter.room.selects(&id)
+        && (row.membership != Membership::Invite || is_welcome(view, asked, &row.sender).await?);
+    Ok(told.then_some((id, ())))
+}
+
 /// Whether the user wants to hear of an invite from this sender.
 async fn is_welcome(view: &View, asked: &Asked<'_>, sender: &str) -> Result<bool, ReadError> {
     let Ok(sender) = <&UserId>::try_from(sender) else { return Ok(false) };
@@ -135,22 +124,6 @@ fn add(rooms: &mut SyncRooms, room_id: OwnedRoomId, membership: Membership, even
 /// The stripped state that another server sent, and the member event; what can't be read is left out (SECURITY 31).
 fn theirs(row: &OutOfBandRow) -> Vec<Stripped> {
     let state: Vec<Box<RawValue>> = serde_json::from_slice(&row.stripped_state).unwrap_or_default();
-    let event = serde_json::from_slice::<StrippedForm<'_>>(&row.event).ok();
-    let event = event.and_then(|event| serde_json::value::to_raw_value(&event).ok());
-    state.into_iter().filter(|event| is_stripped(event)).chain(event).map(Stripped::Theirs).collect()
-}
-
-/// The four fields of a stripped event.
-#[derive(serde::Deserialize, serde::Serialize)]
-struct StrippedForm<'a> {
-    #[serde(borrow)]
-    content: &'a RawValue,
-    sender: String,
-    state_key: String,
-    #[serde(rename = "type")]
-    event_type: String,
-}
-
-fn is_stripped(event: &RawValue) -> bool {
-    serde_json::from_str::<StrippedForm<'_>>(event.get()).is_ok_and(|event| event.content.get().starts_with('{'))
+    let event = std::str::from_utf8(&row.event).ok().and_then(strip);
+    state.iter().filter_map(|event| strip(event.get())).chain(event).map(Stripped::Theirs).collect()
 }

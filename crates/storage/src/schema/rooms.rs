@@ -312,8 +312,14 @@ pub struct MembershipRow {
 pub struct OutOfBandRow {
     /// `Invite`, `Knock`, or `Leave` once it has ended.
     pub membership: Membership,
+    /// The room's id: the room itself may not be known here.
+    pub room_id: String,
+    /// The room's version.
+    pub room_version: String,
     /// Who invited; the user's own id for a knock.
     pub sender: String,
+    /// The server that can tell more: that of who invited, or through which the user has knocked.
+    pub server: String,
     /// The member event, canonical JSON.
     pub event: Vec<u8>,
     /// The stripped state that came with it: a JSON array.

@@ -148,7 +148,10 @@ async fn an_invite_from_elsewhere_shows_what_came_with_it_and_drops_what_is_brok
     let name = json!({ "type": "m.room.name", "state_key": "", "sender": "@z:y", "content": { "name": "n" } });
     let row = |membership| OutOfBandRow {
         membership,
+        room_id: "!r1:x".to_owned(),
+        room_version: "11".to_owned(),
         sender: "@z:y".to_owned(),
+        server: "y".to_owned(),
         event: invite.to_string().into_bytes(),
         stripped_state: json!([name, { "type": 5 }, "x"]).to_string().into_bytes(),
     };
@@ -187,7 +190,10 @@ async fn an_invite_from_elsewhere_that_was_accepted_is_a_joined_room() {
         .write(|batch| {
             let row = OutOfBandRow {
                 membership: Membership::Leave,
+                room_id: "!r1:x".to_owned(),
+                room_version: "11".to_owned(),
                 sender: "@z:y".to_owned(),
+                server: "y".to_owned(),
                 event: b"{}".to_vec(),
                 stripped_state: b"[]".to_vec(),
             };

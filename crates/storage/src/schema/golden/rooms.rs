@@ -120,7 +120,10 @@ fn state(golden: &mut Golden) {
 fn members(golden: &mut Golden) {
     let invite = OutOfBandRow {
         membership: Membership::Invite,
+        room_id: "!r:c".to_owned(),
+        room_version: "12".to_owned(),
         sender: "@b:c".to_owned(),
+        server: "c".to_owned(),
         event: b"{}".to_vec(),
         stripped_state: b"[]".to_vec(),
     };
@@ -175,7 +178,7 @@ fn rooms() {
     33 auth_page: 0000000300000002 = 010203
     27 membership: 0000000900000003 = 00010203040506070103ac0201
     28 local_member: 0000000300000009 = 0100
-    29 out_of_band large: 0000000900000003 = 0001020304050607010104 '@b:c' 027b7d025b5d
+    29 out_of_band large: 0000000900000003 = 0001020304050607010104 '!r:c' 02313204 '@b:c' 0163027b7d025b5d
     30 alias: '#a:example.org' 0000 = 0102217212 '@alice:example.org'
     31 room_alias: 21720000 '#a:example.org' 0000 = -
     "#);
