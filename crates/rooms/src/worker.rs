@@ -302,7 +302,7 @@ impl Worker {
         for unchanged in riders.iter().filter_map(|rider| rider.unchanged.as_ref()) {
             change.check_unchanged(unchanged).await?;
         }
-        let received = change.take_in(vec![event]).await?;
+        let received = change.take_in(&[event]).await?;
         let event_id = match received.into_iter().next() {
             Some(Received::Stored(id, Verdict::Accepted)) => id,
             Some(Received::Stored(_, Verdict::Rejected(reason) | Verdict::SoftFailed(reason))) => {
