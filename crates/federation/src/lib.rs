@@ -126,6 +126,10 @@ fn routes() -> Router<Federation> {
         .route("/_matrix/federation/v1/make_leave/{roomId}/{userId}", get(membership::make::leave))
         .route("/_matrix/federation/v1/send_join/{roomId}/{eventId}", put(membership::send_join::v1))
         .route("/_matrix/federation/v2/send_join/{roomId}/{eventId}", put(membership::send_join::v2))
+        .route(
+            "/_matrix/federation/v1/exchange_third_party_invite/{roomId}",
+            put(membership::exchange_third_party_invite::exchange),
+        )
         .route("/_matrix/federation/v1/invite/{roomId}/{eventId}", put(membership::invite::v1))
         .route("/_matrix/federation/v2/invite/{roomId}/{eventId}", put(membership::invite::v2))
         .route("/_matrix/federation/v1/send_knock/{roomId}/{eventId}", put(membership::send_knock::send_knock))

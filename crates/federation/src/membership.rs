@@ -1,6 +1,7 @@
 //! Users of other servers come into rooms of this one, and go out of them (server-server API, "Joining Rooms", "Knocking upon a room", "Inviting to
 //! a room", "Leaving Rooms").
 
+pub(crate) mod exchange_third_party_invite;
 pub(crate) mod invite;
 pub(crate) mod make;
 pub(crate) mod send_join;

@@ -7,6 +7,7 @@
 mod answer;
 mod membership;
 mod template;
+mod third_party;
 
 use ruma::{OwnedEventId, OwnedServerName};
 use storage::ReadError;

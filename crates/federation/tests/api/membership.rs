@@ -5,6 +5,7 @@ mod invites;
 mod joins;
 mod knocks;
 mod restricted;
+mod third_party;
 
 use rooms::{
     CreateRoom, Details, Preset, Reader, RemoteMembershipError, filter::EventFormat, render::ClientEvent,
