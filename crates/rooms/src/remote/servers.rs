@@ -14,8 +14,8 @@ pub(super) const MOST: usize = 20;
 const PAGE: usize = 1_000;
 
 impl Rooms {
-    /// The servers to ask, in this order: those that the user names, the one of whoever invited them, those that were in the room when this server last was, and
-    /// the one that the room's id names.
+    /// The servers to ask: those that the user names and then the one of whoever invited them. If there are none of these, those that were in the room when this server
+    /// last was, and the one that the room's id names.
     pub(super) async fn candidates(
         &self,
         user: &UserId,
@@ -28,6 +28,9 @@ impl Rooms {
         }
         if let Some(server) = self.inviting_server(user, room_id).await? {
             found.add(&server);
+        }
+        if !found.servers.is_empty() {
+            return Ok(found.servers);
         }
         if let Ok(room) = self.room(room_id).await {
             for server in room.other_servers(MOST).await? {
