@@ -113,6 +113,9 @@ impl From<ResidentError> for ApiError {
             ResidentError::UnknownVersion(ref version) => {
                 Self { room_version: Some(version.clone()), ..bad("M_INCOMPATIBLE_ROOM_VERSION") }
             }
+            ResidentError::LimitExceeded(_) => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "M_LIMIT_EXCEEDED", "The user is invited too often")
+            }
             ResidentError::InviteBlocked => {
                 Self::new(StatusCode::FORBIDDEN, "M_INVITE_BLOCKED", "The user takes no invites")
             }

@@ -9,6 +9,8 @@ mod membership;
 mod template;
 mod third_party;
 
+use std::time::Duration;
+
 use ruma::{OwnedEventId, OwnedServerName};
 use storage::ReadError;
 
@@ -38,6 +40,9 @@ pub enum ResidentError {
     /// The invited user takes no invites from the sender (`M_INVITE_BLOCKED`).
     #[error("the user takes no invites")]
     InviteBlocked,
+    /// The user is invited too often.
+    #[error("too many invites; try again in {} ms", .0.as_millis())]
+    LimitExceeded(Duration),
     /// Whether the user may join, other servers know (`M_UNABLE_TO_AUTHORISE_JOIN`).
     #[error("this server cannot tell whether the user may join")]
     UnableToAuthorise,
@@ -59,6 +64,7 @@ impl From<SendError> for ResidentError {
             SendError::Storage(error) => Self::Storage(error),
             SendError::Unavailable | SendError::RiderConflict | SendError::PreconditionFailed => Self::Unavailable,
             SendError::InviteBlocked => Self::InviteBlocked,
+            SendError::LimitExceeded { retry_after } => Self::LimitExceeded(retry_after),
             SendError::NobodyVouches => Self::UnableToGrant,
             SendError::BadContent { .. } | SendError::TooLarge { .. } => Self::Invalid(error.to_string()),
             other => Self::Forbidden(other.to_string()),

@@ -51,6 +51,8 @@ pub struct Limits {
     pub remote_joins_per_user: Rate,
     /// Joins to one room.
     pub joins_per_room: Rate,
+    /// Invites of one user that other servers send.
+    pub remote_invites_per_user: Rate,
     /// Reports that a user makes, kept or not.
     pub reports_per_user: Rate,
     /// `OpenID` tokens that a user asks for.
@@ -71,6 +73,7 @@ impl Default for Limits {
             local_joins_per_user: Rate::new(0.1, 10),
             remote_joins_per_user: Rate::new(0.01, 10),
             joins_per_room: Rate::new(1.0, 10),
+            remote_invites_per_user: Rate::new(0.1, 50),
             reports_per_user: Rate::new(0.1, 10),
             openid_tokens_per_user: Rate::new(0.5, 20),
             updates_per_user: Rate::new(10.0, 100),
@@ -105,6 +108,8 @@ pub enum Limit<'a> {
     JoinsRemote(UserNid),
     /// Somebody joins a room.
     JoinsOfRoom(&'a RoomId),
+    /// A user is invited by one of another server.
+    InvitesRemote(UserNid),
     /// A user reports something.
     Reports(UserNid),
     /// A user asks for an `OpenID` token.
@@ -125,6 +130,7 @@ impl Limit<'_> {
             Self::JoinsLocal(_) => "joins_local",
             Self::JoinsRemote(_) => "joins_remote",
             Self::JoinsOfRoom(_) => "joins_of_room",
+            Self::InvitesRemote(_) => "invites_remote",
             Self::Reports(_) => "reports",
             Self::OpenIdTokens(_) => "openid_tokens",
             Self::Updates(_) => "updates",
@@ -211,6 +217,7 @@ pub struct RateLimits {
     joins_local: KeyedLimit,
     joins_remote: KeyedLimit,
     joins_of_room: KeyedLimit,
+    invites_remote: KeyedLimit,
     reports: KeyedLimit,
     openid_tokens: KeyedLimit,
     updates: KeyedLimit,
@@ -234,6 +241,7 @@ impl RateLimits {
             joins_local: keyed(limits.local_joins_per_user),
             joins_remote: keyed(limits.remote_joins_per_user),
             joins_of_room: keyed(limits.joins_per_room),
+            invites_remote: keyed(limits.remote_invites_per_user),
             reports: keyed(limits.reports_per_user),
             openid_tokens: keyed(limits.openid_tokens_per_user),
             updates: keyed(limits.updates_per_user),
@@ -255,6 +263,7 @@ impl RateLimits {
             Limit::JoinsLocal(user) => self.joins_local.check(&user.0.to_be_bytes()),
             Limit::JoinsRemote(user) => self.joins_remote.check(&user.0.to_be_bytes()),
             Limit::JoinsOfRoom(room) => self.joins_of_room.check(room.as_bytes()),
+            Limit::InvitesRemote(user) => self.invites_remote.check(&user.0.to_be_bytes()),
             Limit::Reports(user) => self.reports.check(&user.0.to_be_bytes()),
             Limit::OpenIdTokens(user) => self.openid_tokens.check(&user.0.to_be_bytes()),
             Limit::Updates(user) => self.updates.check(&user.0.to_be_bytes()),
@@ -288,7 +297,14 @@ impl RateLimits {
             &self.registration,
             &self.registration_token,
         ];
-        let rooms = [&self.messages, &self.joins_local, &self.joins_remote, &self.joins_of_room, &self.updates];
+        let rooms = [
+            &self.messages,
+            &self.joins_local,
+            &self.joins_remote,
+            &self.joins_of_room,
+            &self.updates,
+            &self.invites_remote,
+        ];
         let rest = [&self.reports, &self.openid_tokens];
         doors.into_iter().chain(rooms).chain(rest).for_each(KeyedLimit::clean);
     }

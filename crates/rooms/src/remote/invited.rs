@@ -4,7 +4,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, Serv
 use serde_json::value::RawValue;
 use storage::schema::rooms::{Membership, Verdict};
 use users::{
-    Status,
+    Limit, Status,
     ignoring::{InviteRule, invite_rule},
 };
 
@@ -57,6 +57,8 @@ impl Rooms {
             return Err(ResidentError::Forbidden("no such user".to_owned()));
         };
         let pdu = checked(context, pdu, &remote).await.map_err(ResidentError::Invalid)?;
+        let limited = context.users.limits().check(Limit::InvitesRemote(user));
+        limited.map_err(|exceeded| ResidentError::LimitExceeded(exceeded.retry_after))?;
         if invite_rule(&context.storage.view(), user, pdu.sender()).await? == InviteRule::Block {
             return Err(ResidentError::InviteBlocked);
         }

@@ -3,6 +3,8 @@
 //! The join is built here from the other server's template, and what comes back is taken in as if it came from anywhere: events are checked one by one, those
 //! that fail are left out, and the join must be allowed by what remains. `staging.rs` makes a room of it.
 
+use std::time::Duration;
+
 use federation_client::{
     RemoteError,
     calls::membership::{JoinedRoom, JoinedRoomParts, Making},
@@ -29,6 +31,8 @@ use crate::{
     suspension::is_suspended,
 };
 
+/// The longest that events of a room wait for a join of it that is under way.
+const JOIN_WAIT: Duration = Duration::from_secs(20);
 /// Events that are given to a room's worker with one request.
 const AT_ONCE: usize = 200;
 
@@ -74,10 +78,12 @@ impl Rooms {
         joined.unwrap_or_else(|| Err(SendError::Unavailable.into()))
     }
 
-    /// Waits until nobody is joining the room through another server: what comes for it meanwhile has its room afterwards.
-    pub async fn joined_or_not(&self, room_id: &RoomId) {
-        if let Some(turn) = self.under_way().current(room_id) {
-            drop(turn.lock().await);
+    /// Waits until nobody is joining the room through another server, though not for long: what comes for it meanwhile has its room afterwards.
+    pub(super) async fn joined_or_not(&self, room_id: &RoomId) {
+        let Some(turn) = self.under_way().current(room_id) else { return };
+        tokio::select! {
+            turn = turn.lock() => drop(turn),
+            () = self.context().clock.sleep(JOIN_WAIT) => {}
         }
     }
 

@@ -162,6 +162,11 @@ fn check_rates(config: &Config) -> Result<(), Problem> {
         ("limits.remote_joins_per_user", limits.remote_joins_per_user_per_second, limits.remote_joins_per_user_burst),
         ("limits.local_joins_per_user", limits.local_joins_per_user_per_second, limits.local_joins_per_user_burst),
         ("limits.joins_per_room", limits.joins_per_room_per_second, limits.joins_per_room_burst),
+        (
+            "limits.remote_invites_per_user",
+            limits.remote_invites_per_user_per_second,
+            limits.remote_invites_per_user_burst,
+        ),
         ("limits.messages_per_user", limits.messages_per_user_per_second, limits.messages_per_user_burst),
         ("limits.updates_per_user", limits.updates_per_user_per_second, limits.updates_per_user_burst),
         ("limits.logins_per_address", limits.logins_per_address_per_second, limits.logins_per_address_burst),

@@ -74,6 +74,10 @@ pub struct Limits {
     pub joins_per_room_per_second: f64,
     /// Such joins at once.
     pub joins_per_room_burst: u32,
+    /// Invites of one user that other servers send.
+    pub remote_invites_per_user_per_second: f64,
+    /// Such invites at once.
+    pub remote_invites_per_user_burst: u32,
     /// Events sent by a user.
     pub messages_per_user_per_second: f64,
     /// Events sent by a user at once.
@@ -210,6 +214,8 @@ const DEFAULTS: Limits = Limits {
     local_joins_per_user_burst: 10,
     joins_per_room_per_second: 1.0,
     joins_per_room_burst: 10,
+    remote_invites_per_user_per_second: 0.1,
+    remote_invites_per_user_burst: 50,
     messages_per_user_per_second: 5.0,
     messages_per_user_burst: 50,
     updates_per_user_per_second: 10.0,

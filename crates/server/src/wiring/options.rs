@@ -209,6 +209,10 @@ fn rates(config: &Config) -> users::Limits {
         local_joins_per_user: Rate::new(limits.local_joins_per_user_per_second, limits.local_joins_per_user_burst),
         remote_joins_per_user: Rate::new(limits.remote_joins_per_user_per_second, limits.remote_joins_per_user_burst),
         joins_per_room: Rate::new(limits.joins_per_room_per_second, limits.joins_per_room_burst),
+        remote_invites_per_user: Rate::new(
+            limits.remote_invites_per_user_per_second,
+            limits.remote_invites_per_user_burst,
+        ),
         reports_per_user: Rate::new(limits.reports_per_user_per_second, limits.reports_per_user_burst),
         openid_tokens_per_user: Rate::new(
             limits.openid_tokens_per_user_per_second,

@@ -163,6 +163,23 @@ async fn users_who_take_no_invites_get_none() {
     assert_eq!(told(&b, &bob, "invite", &private).await, None);
 }
 
+#[tokio::test]
+async fn invites_from_other_servers_are_limited() {
+    let world = World::new();
+    let a = world.server("a.test", 1).await;
+    let alice = a.user("alice").await;
+    let limits = users::Limits { remote_invites_per_user: users::Rate::new(0.01, 1), ..users::Limits::default() };
+    let b = world.limited_server("b.test", 2, limits).await;
+    let bob = b.user("bob").await;
+    let one = create(&a, &alice, "12", Preset::PrivateChat).await;
+    let two = create(&a, &alice, "12", Preset::PrivateChat).await;
+    invite(&a, &alice, &one, &bob).await.expect("invited");
+    let refused = invite(&a, &alice, &two, &bob).await;
+    let limited = |error: &SendError| matches!(error, SendError::Remote(RemoteError::Refused { errcode, .. }) if errcode == "M_LIMIT_EXCEEDED");
+    assert!(refused.as_ref().is_err_and(limited), "{refused:?}");
+    assert_eq!(told(&b, &bob, "invite", &two).await, None);
+}
+
 /// Sends an invite of `a.test` to `b.test` after a change; what `b.test` says of it.
 async fn sent(change: fn(&mut Value)) -> Result<(), String> {
     let world = World::new();
