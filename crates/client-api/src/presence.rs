@@ -1,10 +1,15 @@
 //! Presence (client-server API, "Presence").
 
+use std::time::Duration;
+
 use axum::{Json, extract::State};
 use http::Method;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use users::{Limit, presence::PresenceState};
+use users::{
+    Limit,
+    presence::{Presence, PresenceState},
+};
 
 use crate::{
     Api,
@@ -33,22 +38,46 @@ async fn get(
 ) -> ApiResult<Json<Map<String, Value>>> {
     let stranger = || ApiError::forbidden("You share no room with this user");
     let user_id = user_id(&user)?;
+    if !api.users.is_local(&user_id) {
+        if !api.reads.share_a_room(who.user_nid, &user_id).await.map_err(ApiError::internal)? {
+            return Err(stranger());
+        }
+        let told = api.users.presence().of_remote(&user_id);
+        return Ok(Json(told.map_or_else(offline, |told| {
+            body(told.state, told.currently_active, told.last_active_ago, told.status_msg)
+        })));
+    }
     let user = api.users.nid(&user_id).await?.ok_or_else(stranger)?;
     if !api.reads.shares_room(who.user_nid, user).await.map_err(ApiError::internal)? {
         return Err(stranger());
     }
     let presence = api.users.presence().get(&user_id, user).await?;
-    let mut body = Map::from_iter([("presence".to_owned(), json!(presence.state.as_str()))]);
-    if presence.state == PresenceState::Online {
-        body.insert("currently_active".to_owned(), json!(presence.currently_active));
+    let Presence { state, currently_active, last_active_ago, status_msg, .. } = presence;
+    Ok(Json(body(state, currently_active, last_active_ago, status_msg)))
+}
+
+/// The presence of somebody of whom nothing is known.
+fn offline() -> Map<String, Value> {
+    body(PresenceState::Offline, false, None, None)
+}
+
+fn body(
+    state: PresenceState,
+    currently_active: bool,
+    last_active_ago: Option<Duration>,
+    status_msg: Option<String>,
+) -> Map<String, Value> {
+    let mut body = Map::from_iter([("presence".to_owned(), json!(state.as_str()))]);
+    if state == PresenceState::Online {
+        body.insert("currently_active".to_owned(), json!(currently_active));
     }
-    if let Some(ago) = presence.last_active_ago {
+    if let Some(ago) = last_active_ago {
         body.insert("last_active_ago".to_owned(), json!(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)));
     }
-    if let Some(message) = presence.status_msg {
+    if let Some(message) = status_msg {
         body.insert("status_msg".to_owned(), json!(message));
     }
-    Ok(Json(body))
+    body
 }
 
 #[derive(Debug, Deserialize)]

@@ -10,6 +10,7 @@
 
 mod devices;
 pub(crate) mod edu;
+mod ephemeral;
 mod pdus;
 pub(crate) mod transaction;
 

@@ -6,6 +6,7 @@
 
 mod device_lists;
 mod edus;
+mod ephemeral;
 mod follow;
 mod keep;
 mod meters;
@@ -28,6 +29,8 @@ use storage::{Batch, CommitError, ReadError, Storage};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, warn};
+
+use users::StoreError;
 
 use self::queues::Queues;
 use crate::Federation;
@@ -75,6 +78,9 @@ pub enum OutboundError {
     /// The store could not be written.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// The accounts could not be read.
+    #[error(transparent)]
+    Accounts(#[from] StoreError),
 }
 
 /// Sends to other servers. Cheap to clone.
@@ -159,12 +165,14 @@ impl Dispatcher {
             }
             self.start(&senders, &cancel);
             let sleep = if followed.is_ok() { self.until_next() } else { AFTER_FAILURE };
-            let reads = self.0.federation.rooms.reads();
+            let rooms = &self.0.federation.rooms;
             tokio::select! {
                 () = cancel.cancelled() => {}
-                () = reads.news(), if followed.is_ok() => {}
+                () = rooms.reads().news(), if followed.is_ok() => {}
                 () = self.0.federation.client.pauses_changed().some() => {}
                 () = self.0.federation.users.to_device().outboxes().some() => {}
+                () = rooms.signals().typing().some() => {}
+                () = rooms.signals().presence().some() => {}
                 () = self.0.turn.notified() => {}
                 () = clock.sleep(sleep) => {}
             }
@@ -205,6 +213,8 @@ impl Dispatcher {
             self.meet([server.clone()]).await?;
             self.0.queues.lock().note_stored(&server);
         }
+        self.tell_typing().await?;
+        self.tell_presence().await?;
         self.follow().await?;
         self.keep_if_due().await
     }

@@ -4,6 +4,7 @@ mod deep;
 mod delayed;
 mod engine;
 mod fairness;
+mod fan_out;
 mod fill;
 mod find;
 mod fork;
@@ -35,6 +36,8 @@ pub enum Suite {
     Client,
     /// Every figure of delayed events (B10).
     Delayed,
+    /// Other servers: one event for many of them.
+    Federation,
 }
 
 /// Measures a suite and prints its table as it grows. With `only`, leaves out the parts whose name does not contain it.
@@ -73,6 +76,7 @@ pub async fn run(suite: Suite, only: Option<&str>) -> anyhow::Result<()> {
     part!(Delayed, "alone", delayed::alone);
     part!(Delayed, "fairness", fairness::figures);
     part!(Delayed, "heartbeats", engine::heartbeats);
+    part!(Federation, "fan-out", fan_out::figures);
     println!("{table}");
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use primitives::{NodeId, Rix, RoomNid, StreamPosition, canonical};
 use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, UserId, canonical_json::CanonicalJsonObject};
 use storage::{
-    Direction, KeyRange, ReadError, View,
+    Direction, KeyRange, Page, ReadError, View,
     schema::rooms::{EventJson, Membership, RoomHeads, RoomLog, RoomLogEntry, RoomServerSlots},
 };
 
@@ -69,6 +69,28 @@ pub struct OutboundReceipts {
     pub servers: Servers,
 }
 
+/// Rows of a log, those of a batch together; and the place after which to go on, if there are more.
+async fn batches(view: &View, range: &KeyRange) -> Result<(Vec<LogRow>, Option<StreamPosition>), ReadError> {
+    let place = |row: Option<&LogRow>| row.map(|((_, position, _), _)| *position);
+    let mut limit = PAGE;
+    loop {
+        let Page { mut rows, rest } = view.scan::<RoomLog>(range, limit, Direction::Forward).await?;
+        if rest.is_none() {
+            return Ok((rows, None));
+        }
+        // What the page has of its last batch is left for the next page.
+        let last = place(rows.last());
+        rows.retain(|row| place(Some(row)) != last);
+        if !rows.is_empty() || limit >= storage::MAX_PAGE_ROWS {
+            let more_after = place(rows.last()).or(last);
+            return Ok((rows, more_after));
+        }
+        limit *= 8;
+    }
+}
+
+type LogRow = ((RoomNid, StreamPosition, u16), RoomLogEntry);
+
 impl Reads {
     /// What the store shows now, for the reads below.
     pub fn view(&self) -> View {
@@ -111,15 +133,7 @@ impl Reads {
         };
         let Some(head) = read.head().await? else { return Ok(OutboundPage::default()) };
         let range = KeyRange::between(&(room, after.next()), &(room, view.position().next()));
-        let page = view.scan::<RoomLog>(&range, PAGE, Direction::Forward).await?;
-        let last = page.rows.last().map(|((_, position, _), _)| *position);
-        let mut rows = page.rows;
-        // A batch is told whole: what the page has of the last one is left for the next, unless the page is that one alone.
-        let cut = page.rest.is_some() && rows.first().map(|((_, position, _), _)| *position) != last;
-        if cut {
-            rows.retain(|((_, position, _), _)| Some(*position) != last);
-        }
-        let more_after = page.rest.and(rows.last().map(|((_, position, _), _)| *position));
+        let (rows, more_after) = batches(view, &range).await?;
         let mut news = Vec::new();
         for ((_, position, _), entry) in rows {
             news.extend(self.told(&read, (head.root, position), entry).await?);

@@ -1,11 +1,19 @@
 //! Whose presence reaches whom: that of users who share a room (specification, "Presence").
 
-use std::{cmp, collections::HashSet, sync::atomic::Ordering};
+use std::{
+    cmp,
+    collections::{BTreeSet, HashSet},
+    sync::atomic::Ordering,
+};
 
 use primitives::{RoomNid, UserNid};
-use storage::{ReadError, View};
+use ruma::{OwnedServerName, UserId};
+use storage::{Direction, KeyRange, ReadError, Text, View, schema::jobs::RemoteMembers};
 
-use crate::{read::Reads, registry::Rooms};
+use crate::{local_members, read::Reads, registry::Rooms};
+
+/// Rows that one page of a scan reads.
+const PAGE: usize = 1_000;
 
 impl Reads {
     /// Whether two users of this server are in a room together; everybody is with themselves.
@@ -34,6 +42,54 @@ pub(crate) fn have_common(mut ones: &[RoomNid], mut others: &[RoomNid]) -> bool 
     false
 }
 
+/// The rooms that a user of another server has joined, ascending.
+pub(crate) async fn rooms_of_remote(view: &View, user: &UserId) -> Result<Vec<RoomNid>, ReadError> {
+    let (mut rooms, mut rest) = (Vec::new(), Some(KeyRange::prefix(&(Text::new(user.as_str()),))));
+    while let Some(range) = rest {
+        let page = view.scan_keys::<RemoteMembers>(&range, PAGE, Direction::Forward).await?;
+        rooms.extend(page.keys.into_iter().map(|(_, room)| room));
+        rest = page.rest;
+    }
+    Ok(rooms)
+}
+
+impl Reads {
+    /// Whether a user of another server has joined a room that some user of this one has. A moment behind the rooms.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub async fn meets_remote(&self, user: &UserId) -> Result<bool, ReadError> {
+        let view = self.0.storage.view();
+        for room in rooms_of_remote(&view, user).await? {
+            let mut after = None;
+            loop {
+                let some = local_members::some(&view, room, after, PAGE).await?;
+                if !some.joined.is_empty() {
+                    return Ok(true);
+                }
+                match some.last {
+                    Some(last) => after = Some(last),
+                    None => break,
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The other servers with which a user of this one shares a room.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub async fn servers_met_by(&self, user: UserNid) -> Result<BTreeSet<OwnedServerName>, ReadError> {
+        let view = self.0.storage.view();
+        let mut servers = BTreeSet::new();
+        for room in self.0.sync.joined_rooms(&view, user).await?.iter() {
+            servers.extend(self.other_servers(&view, *room).await?.iter().cloned());
+        }
+        Ok(servers)
+    }
+}
+
 impl Rooms {
     /// Wakes the requests that wait, of those who are to hear that somebody's presence changed. The rooms of the waiting are those of their last
     /// sync: whoever has joined one since is woken for that.
@@ -42,8 +98,9 @@ impl Rooms {
         let (presence, wakeups) = (users.presence(), users.wakeups());
         presence.run_due();
         let newest = wakeups.last_change();
-        let changed = presence.changed_since(self.reads().0.presence_told.swap(newest, Ordering::SeqCst));
-        if changed.is_empty() {
+        let told = self.reads().0.presence_told.swap(newest, Ordering::SeqCst);
+        let (changed, others) = (presence.changed_since(told), presence.others_changed_since(told));
+        if changed.is_empty() && others.is_empty() {
             return Ok(());
         }
         let view = self.context().storage.view();
@@ -52,6 +109,12 @@ impl Rooms {
         for presence in changed {
             rooms.extend(memory.joined_rooms(&view, presence.user).await?.iter().copied());
             themselves.insert(presence.user);
+            if self.remote().is_some() {
+                self.signals().presence().note(presence.user_id);
+            }
+        }
+        for other in others {
+            rooms.extend(rooms_of_remote(&view, &other.user_id).await?);
         }
         for user in wakeups.waited_for() {
             let known = memory.known_rooms(user);

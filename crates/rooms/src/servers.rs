@@ -1,6 +1,6 @@
 //! Which servers take part in a room, and which may.
 
-use ruma::{OwnedServerName, ServerName, events::room::server_acl::RoomServerAclEventContent};
+use ruma::{OwnedServerName, ServerName, UserId, events::room::server_acl::RoomServerAclEventContent};
 use storage::{
     Direction, KeyRange, ReadError, Text,
     schema::rooms::{Membership, RoomServerSlots},
@@ -44,6 +44,19 @@ impl Room {
         match Current::read(self.context(), self.info()).await? {
             Some(current) => current.some_servers(most).await,
             None => Ok(Vec::new()),
+        }
+    }
+}
+
+impl Room {
+    /// Whether a user is joined, by the current state.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub async fn has_joined(&self, user: &UserId) -> Result<bool, ReadError> {
+        match Current::read(self.context(), self.info()).await? {
+            Some(current) => Ok(current.membership(user).await? == Some(Membership::Join)),
+            None => Ok(false),
         }
     }
 }

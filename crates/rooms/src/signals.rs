@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 
 use parking_lot::Mutex;
-use primitives::RoomNid;
+use primitives::{Noted, RoomNid};
+use ruma::OwnedUserId;
 use tokio::sync::Notify;
 
 /// What has happened in the rooms since somebody looked. For one follower each.
@@ -14,6 +15,8 @@ pub struct Signals {
     state: Notify,
     /// The rooms whose state has changed. At most one entry for each room.
     changed: Mutex<HashSet<RoomNid>>,
+    typing: Noted<(RoomNid, OwnedUserId)>,
+    presence: Noted<OwnedUserId>,
 }
 
 impl Signals {
@@ -35,6 +38,16 @@ impl Signals {
             changed.remove(room);
         }
         taken
+    }
+
+    /// Which users of this server have begun to type where, go on, or have ended. Noted only where there are other servers to be told.
+    pub fn typing(&self) -> &Noted<(RoomNid, OwnedUserId)> {
+        &self.typing
+    }
+
+    /// Users of this server whose presence has changed. Noted only where there are other servers to be told.
+    pub fn presence(&self) -> &Noted<OwnedUserId> {
+        &self.presence
     }
 
     pub(crate) fn begin_job(&self) {

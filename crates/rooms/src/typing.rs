@@ -4,13 +4,13 @@
 //! whoever reads a number and then the lists finds every change up to it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use primitives::{RoomNid, SharedClock};
-use ruma::{OwnedUserId, UserId};
+use ruma::{OwnedUserId, ServerName, UserId};
 use storage::{ReadError, schema::rooms::Membership};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,10 @@ pub const MAX_TYPING: Duration = Duration::from_mins(2);
 /// The same for who doesn't say how long.
 pub const DEFAULT_TYPING: Duration = Duration::from_secs(30);
 
+/// The longest that a user of another server is taken to be typing: that server says it again before.
+const REMOTE_TYPING: Duration = Duration::from_mins(1);
+/// Other servers are told again after so long that somebody goes on typing.
+const TELL_AGAIN: Duration = Duration::from_secs(25);
 /// Users of one room who type at once. More are not told of.
 const MAX_TYPISTS: usize = 100;
 /// Rooms in which somebody has typed since the start. Beyond that those are forgotten in which it was longest ago.
@@ -49,6 +53,8 @@ struct Typists {
     changed: u64,
     /// Until when each is typing, on the monotonic clock.
     until: BTreeMap<OwnedUserId, Duration>,
+    /// When other servers were told last that a user of this one types.
+    told: BTreeMap<OwnedUserId, Duration>,
 }
 
 /// The lists of all rooms.
@@ -88,6 +94,7 @@ impl Typing {
             return None;
         }
         let typists = rooms.entry(room).or_default();
+        typists.told.remove(user);
         let was_there = typists.until.remove(user).is_some();
         (was_there || typists.changed == 0).then(|| self.change(typists))
     }
@@ -97,15 +104,32 @@ impl Typing {
         typists.changed
     }
 
-    /// Takes out those whose time is over. Answers with the rooms that changed, and how long it is to the next.
-    fn expire(&self) -> (Vec<(RoomNid, u64)>, Option<Duration>) {
+    /// Whether other servers are to be told now that a user types, who has begun to or goes on.
+    fn tells_others(&self, room: RoomNid, user: &UserId) -> bool {
+        let now = self.clock.monotonic();
+        let mut rooms = self.rooms.lock();
+        let Some(typists) = rooms.get_mut(&room).filter(|typists| typists.until.contains_key(user)) else {
+            return false;
+        };
+        let due = typists.told.get(user).is_none_or(|told| now.saturating_sub(*told) >= TELL_AGAIN);
+        if due {
+            typists.told.insert(user.to_owned(), now);
+        }
+        due
+    }
+
+    /// Takes out those whose time is over. Answers with the rooms that changed, with those of a server who have ended, and how long it is to the
+    /// next.
+    fn expire(&self, own: &ServerName) -> (Vec<Expired>, Option<Duration>) {
         let now = self.clock.monotonic();
         let (mut changed, mut next) = (Vec::new(), None::<Duration>);
         for (room, typists) in self.rooms.lock().iter_mut() {
-            let before = typists.until.len();
-            typists.until.retain(|_, until| *until > now);
-            if typists.until.len() < before {
-                changed.push((*room, self.change(typists)));
+            let mut ended = BTreeSet::new();
+            typists.until.retain(|user, until| *until > now || !ended.insert(user.clone()));
+            if !ended.is_empty() {
+                typists.told.retain(|user, _| !ended.contains(user));
+                ended.retain(|user| user.server_name() == own);
+                changed.push(Expired { room: *room, change: self.change(typists), ended });
             }
             next = typists.until.values().copied().chain(next).min();
         }
@@ -130,6 +154,16 @@ impl Typing {
     }
 }
 
+/// A room in which somebody types no more.
+#[derive(Debug, PartialEq, Eq)]
+struct Expired {
+    room: RoomNid,
+    /// The number of the change.
+    change: u64,
+    /// Those of this server.
+    ended: BTreeSet<OwnedUserId>,
+}
+
 /// Forgets the half of the rooms in which the last change was longest ago, but none in which somebody types.
 fn forget_half(rooms: &mut HashMap<RoomNid, Typists>) {
     let mut changes: Vec<u64> = rooms.values().map(|typists| typists.changed).collect();
@@ -151,14 +185,43 @@ impl Room {
             Some(span) => typing.begin(self.nid(), user, span),
             None => typing.end(self.nid(), user),
         };
+        if change.is_some() && span.is_none() || span.is_some() && typing.tells_others(self.nid(), user) {
+            self.rooms().note_typing(self.nid(), user);
+        }
         if let Some(change) = change {
             self.rooms().wake_for(self.nid(), change).await?;
         }
         Ok(())
     }
+
+    /// A user of another server types, or no more, as that server says; it says so again within a minute.
+    pub async fn keep_typing(&self, user: &UserId, types: bool) -> Result<(), TypingError> {
+        let current = Current::read(self.context(), self.info()).await?.ok_or(TypingError::NotInRoom)?;
+        if current.membership(user).await? != Some(Membership::Join) {
+            return Err(TypingError::NotInRoom);
+        }
+        let typing = self.rooms().reads().typing();
+        let change = if types { typing.begin(self.nid(), user, REMOTE_TYPING) } else { typing.end(self.nid(), user) };
+        if let Some(change) = change {
+            self.rooms().wake_for(self.nid(), change).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a user types in the room.
+    pub fn is_typing(&self, user: &UserId) -> bool {
+        self.rooms().reads().typing().list(self.nid()).iter().any(|typist| typist == user)
+    }
 }
 
 impl Rooms {
+    fn note_typing(&self, room: RoomNid, user: &UserId) {
+        // Nobody else looks.
+        if self.remote().is_some() {
+            self.signals().typing().note((room, user.to_owned()));
+        }
+    }
+
     /// Wakes the local members of a room for a change in memory.
     async fn wake_for(&self, room: RoomNid, change: u64) -> Result<(), ReadError> {
         for user in local_members::joined(&self.context().storage.view(), room).await? {
@@ -170,8 +233,11 @@ impl Rooms {
     /// Does what is due: ends the typing of those whose time is over, notices who has gone or become idle, and tells those who are to hear of it.
     /// Answers how long it is until somebody's typing ends.
     pub async fn run_due(&self) -> Option<Duration> {
-        let (changed, next) = self.reads().typing().expire();
-        for (room, change) in changed {
+        let (changed, next) = self.reads().typing().expire(&self.options().server_name);
+        for Expired { room, change, ended } in changed {
+            for user in ended {
+                self.note_typing(room, &user);
+            }
             if let Err(error) = self.wake_for(room, change).await {
                 tracing::error!(%error, "members are not told that somebody types no more");
             }

@@ -1,5 +1,6 @@
 //! What tests of several crates share: a server's parts on a store in memory, and a clock that stands still until it is moved.
 
+pub mod crowd;
 pub mod held;
 pub mod hostile;
 pub mod links;

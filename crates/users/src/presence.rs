@@ -4,6 +4,8 @@
 //! others see changes when the state, the message or `currently_active` does; every such change has a number of the [`Wakeups`]' sequence, which
 //! sync tokens hold and which is taken under the lock, so that whoever reads a number and then the changes finds every change up to it.
 
+mod others;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -19,6 +21,9 @@ use storage::{
 };
 
 use crate::{error::StoreError, wakeups::Wakeups};
+
+use others::Others;
+pub use others::RemotePresence;
 
 /// A device that hasn't been heard of for so long is not there any more.
 const GONE_AFTER: Duration = Duration::from_secs(30);
@@ -154,7 +159,7 @@ struct Users {
     order: BTreeMap<u64, OwnedUserId>,
 }
 
-/// The presence of this server's users. Cheap to clone.
+/// The presence of this server's users, and what is told of others'. Cheap to clone.
 #[derive(Clone)]
 pub struct Presences(Arc<Inner>);
 
@@ -164,6 +169,7 @@ struct Inner {
     clock: SharedClock,
     wakeups: Wakeups,
     users: Mutex<Users>,
+    others: Mutex<Others>,
 }
 
 impl std::fmt::Debug for Presences {
@@ -195,7 +201,7 @@ impl Drop for Syncing {
 
 impl Presences {
     pub(crate) fn new(storage: Storage, clock: SharedClock, wakeups: Wakeups, enabled: bool) -> Self {
-        Self(Arc::new(Inner { enabled, storage, clock, wakeups, users: Mutex::default() }))
+        Self(Arc::new(Inner { enabled, storage, clock, wakeups, users: Mutex::default(), others: Mutex::default() }))
     }
 
     /// Whether presence is kept at all.
@@ -332,6 +338,7 @@ impl Presences {
 
     /// Takes note of those who are gone or idle by now. Idempotent.
     pub fn run_due(&self) {
+        self.expire_others();
         let now = self.0.clock.monotonic();
         let mut users = self.0.users.lock();
         let other = users.entries.iter().filter(|(_, entry)| entry.now(now) != entry.told);

@@ -7,7 +7,7 @@ use ruma::ServerName;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
-use super::devices;
+use super::{devices, ephemeral};
 use crate::Federation;
 
 /// An EDU as it came.
@@ -57,7 +57,10 @@ async fn dispatch(federation: &Federation, origin: &ServerName, edu: &Edu) -> Re
     match edu.edu_type.as_str() {
         "m.device_list_update" => devices::list_update(federation, origin, edu).await?,
         "m.direct_to_device" => devices::to_device(federation, origin, edu).await?,
+        "m.presence" => ephemeral::presence(federation, origin, edu).await?,
+        "m.receipt" => ephemeral::receipts(federation, origin, edu).await?,
         "m.signing_key_update" => devices::signing_keys(federation, origin, edu).await?,
+        "m.typing" => ephemeral::typing(federation, origin, edu).await?,
         other => tracing::debug!(%origin, edu_type = other, "an EDU of a type that is not known"),
     }
     Ok(())

@@ -45,7 +45,6 @@ impl Ephemeral {
         *self = Self::default();
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "presence is the next part of this work"))]
     /// A user's presence has changed. `most` is how much may wait in all.
     pub(super) fn presence(&mut self, user: OwnedUserId, told: Value, most: usize) {
         if self.len() < most || self.presence.contains_key(&user) {
@@ -55,7 +54,6 @@ impl Ephemeral {
         }
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "typing is the next part of this work"))]
     /// A user has begun or ended to type.
     pub(super) fn typing(&mut self, key: (OwnedRoomId, OwnedUserId), typing: bool, most: usize) {
         if self.len() < most || self.typing.contains_key(&key) {

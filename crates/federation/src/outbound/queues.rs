@@ -123,6 +123,12 @@ impl Queues {
         self.known.entry(server.clone()).or_insert_with(new);
     }
 
+    /// The queue of a server. One that has gone since [`Self::meet`] had nothing to do: it begins anew, and that what it acknowledged isn't known
+    /// only means that it may be sent something twice.
+    fn queue(&mut self, server: &ServerName) -> &mut Queue {
+        self.known.entry(server.to_owned()).or_default()
+    }
+
     /// It is written that a server is owed events.
     pub(super) fn resume_behind(&mut self, server: &ServerName) {
         if let Some(queue) = self.known.get_mut(server) {
@@ -133,10 +139,8 @@ impl Queues {
 
     /// Something durable other than events waits for a server.
     pub(super) fn note_stored(&mut self, server: &ServerName) {
-        if let Some(queue) = self.known.get_mut(server) {
-            queue.stored = true;
-            self.wake(server);
-        }
+        self.queue(server).stored = true;
+        self.wake(server);
     }
 
     /// Whether somebody who builds a transaction has to look for what is stored; they do so now.
@@ -146,7 +150,7 @@ impl Queues {
 
     /// An event for a server. `again`: it may have been put here before.
     pub(super) fn push(&mut self, server: &OwnedServerName, owed: Owed, again: bool) {
-        let Some(queue) = self.known.get_mut(server) else { return };
+        let queue = self.queue(server);
         if owed.position <= queue.acknowledged || again && queue.pdus.contains(&owed) {
             return;
         }
@@ -154,7 +158,8 @@ impl Queues {
             self.debts.insert((server.clone(), owed.room), owed);
         } else {
             queue.pdus.push_back(owed);
-            if queue.pdus.len() > self.options.queue_max_pdus {
+            let waiting = queue.pdus.len();
+            if waiting > self.options.queue_max_pdus {
                 self.fall_behind(server);
             }
         }
@@ -164,10 +169,8 @@ impl Queues {
     /// An ephemeral EDU for a server.
     pub(super) fn tell(&mut self, server: &ServerName, tell: impl FnOnce(&mut Ephemeral, usize)) {
         let most = self.options.queue_max_edus;
-        if let Some(queue) = self.known.get_mut(server) {
-            tell(&mut queue.edus, most);
-            self.wake(server);
-        }
+        tell(&mut self.queue(server).edus, most);
+        self.wake(server);
     }
 
     /// Lets go of what waits for a server, and of a transaction that was not answered: of each room the newest event stays owed.
@@ -437,3 +440,6 @@ impl Queues {
         (waiting, self.known.values().filter(|queue| queue.behind).count())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,8 @@
 //! The endpoints, asked as another server would ask them.
 
 mod directory;
+mod ephemeral;
+mod fan_out;
 mod far;
 mod history;
 mod membership;

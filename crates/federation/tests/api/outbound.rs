@@ -14,13 +14,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::far::Far;
 
 /// A dispatcher at work.
-struct Running {
+pub(crate) struct Running {
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Running {
-    fn of(server: &Server) -> Self {
+    pub(crate) fn of(server: &Server) -> Self {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (dispatcher, stopped) = (server.dispatcher.clone(), stop.clone());
         tasks.spawn(async move { dispatcher.run(stopped).await });
@@ -28,7 +28,7 @@ impl Running {
     }
 
     /// Lets it finish what it is at.
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
@@ -82,7 +82,7 @@ fn response(status: StatusCode) -> Response<Bytes> {
 }
 
 /// Waits, in real time, until something is so.
-async fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, is_so: impl Fn() -> bool) {
     for _ in 0..2_000 {
         if is_so() {
             return;

@@ -2,13 +2,17 @@
 
 use std::collections::HashSet;
 
+use primitives::RoomNid;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use storage::{ReadError, View};
-use users::presence::{Presence, PresenceState};
+use users::presence::{Presence, PresenceState, RemotePresence};
 
 use super::{response::Events, room::Asked};
-use crate::{presence::have_common, read::Reads};
+use crate::{
+    presence::{have_common, rooms_of_remote},
+    read::Reads,
+};
 
 #[derive(Serialize)]
 struct Content<'a> {
@@ -30,7 +34,7 @@ struct Event<'a> {
     content: Content<'a>,
 }
 
-fn event(presence: &Presence) -> Box<RawValue> {
+fn event(presence: &RemotePresence) -> Box<RawValue> {
     let ago = presence.last_active_ago.map(|ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX));
     let content = Content {
         presence: presence.state.as_str(),
@@ -40,6 +44,12 @@ fn event(presence: &Presence) -> Box<RawValue> {
     };
     let event = Event { kind: "m.presence", sender: presence.user_id.as_str(), content };
     to_raw_value(&event).expect("an event serialises")
+}
+
+/// What is shown is the same for users of any server.
+fn shown(presence: Presence) -> RemotePresence {
+    let Presence { user_id, state, status_msg, last_active_ago, currently_active, .. } = presence;
+    RemotePresence { user_id, state, status_msg, last_active_ago, currently_active }
 }
 
 impl Reads {
@@ -68,9 +78,43 @@ impl Reads {
             if filter.selects("m.presence", Some(presence.user_id.as_str()))
                 && self.share_room(view, asked.reader.user_nid, presence.user).await?
             {
-                events.push(event(&presence));
+                events.push(event(&shown(presence)));
             }
         }
+        events.extend(self.presence_of_others(view, asked, &newly).await?);
         Ok(Events { events })
+    }
+
+    /// The same of other servers' users.
+    async fn presence_of_others(
+        &self,
+        view: &View,
+        asked: &Asked<'_>,
+        newly: &[RoomNid],
+    ) -> Result<Vec<Box<RawValue>>, ReadError> {
+        let presences = self.0.users.presence();
+        let initial = asked.request.since.is_none();
+        let mut all = if initial { presences.others_present() } else { presences.others_changed_since(asked.seen) };
+        let told = all.len();
+        if !newly.is_empty() && !initial {
+            all.extend(presences.others_present());
+        }
+        if all.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rooms = self.0.sync.joined_rooms(view, asked.reader.user_nid).await?;
+        let filter = &asked.request.filter.presence;
+        let (mut events, mut seen) = (Vec::new(), HashSet::new());
+        for (place, presence) in all.iter().enumerate() {
+            let user = presence.user_id.as_str();
+            if !filter.selects("m.presence", Some(user)) || !seen.insert(user) {
+                continue;
+            }
+            let met_in = if place < told { &rooms } else { newly };
+            if have_common(&rooms_of_remote(view, &presence.user_id).await?, met_in) {
+                events.push(event(presence));
+            }
+        }
+        Ok(events)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use primitives::ManualClock;
-use ruma::user_id;
+use ruma::{server_name, user_id};
 use users::News;
 
 use super::*;
@@ -29,11 +29,32 @@ fn a_list_changes_when_somebody_comes_or_goes_and_not_when_they_go_on() {
     assert_eq!(typing.changes(&[ROOM, RoomNid(4)]), [2, 0]);
     clock.advance(Duration::from_secs(5));
     assert_eq!(typing.list(ROOM), [alice], "over without anybody having looked");
-    assert_eq!(typing.expire(), (vec![(ROOM, 3)], Some(Duration::from_secs(5))));
+    let (expired, next) = typing.expire(server_name!("x"));
+    let ended = [bob.to_owned()].into();
+    assert_eq!((expired, next), (vec![Expired { room: ROOM, change: 3, ended }], Some(Duration::from_secs(5))));
     assert_eq!(typing.end(ROOM, alice), Some(4));
     assert_eq!(typing.end(ROOM, alice), None);
-    assert_eq!(typing.expire(), (vec![], None));
+    assert_eq!(typing.expire(server_name!("x")), (vec![], None));
     assert!(typing.list(ROOM).is_empty());
+}
+
+#[test]
+fn others_are_told_of_who_begins_and_now_and_then_of_who_goes_on() {
+    let (typing, clock) = typing();
+    let (alice, far) = (user_id!("@alice:x"), user_id!("@far:y"));
+    assert!(!typing.tells_others(ROOM, alice), "nobody types");
+    typing.begin(ROOM, alice, MAX_TYPING);
+    assert!(typing.tells_others(ROOM, alice) && !typing.tells_others(ROOM, alice));
+    clock.advance(TELL_AGAIN);
+    typing.begin(ROOM, alice, SOON);
+    assert!(typing.tells_others(ROOM, alice));
+    typing.end(ROOM, alice);
+    typing.begin(ROOM, alice, SOON);
+    assert!(typing.tells_others(ROOM, alice), "begun anew");
+    typing.begin(ROOM, far, SOON);
+    clock.advance(SOON);
+    let (expired, _) = typing.expire(server_name!("x"));
+    assert_eq!(expired[0].ended, [alice.to_owned()].into(), "others tell of their own");
 }
 
 #[test]
@@ -51,14 +72,14 @@ fn spans_and_lists_are_bounded() {
         assert_eq!(typing.begin(ROOM, &user, Duration::from_secs(1 << 40)).is_some(), number < MAX_TYPISTS);
     }
     clock.advance(MAX_TYPING);
-    assert_eq!(typing.expire().0.len(), 1);
+    assert_eq!(typing.expire(server_name!("x")).0.len(), 1);
     assert!(typing.list(ROOM).is_empty());
 }
 
 #[test]
 fn rooms_that_are_quiet_longest_are_forgotten_first() {
     let mut rooms: HashMap<RoomNid, Typists> =
-        (1..=10).map(|number| (RoomNid(number), Typists { changed: number.into(), until: BTreeMap::new() })).collect();
+        (1..=10).map(|number| (RoomNid(number), Typists { changed: number.into(), ..Typists::default() })).collect();
     rooms.entry(RoomNid(1)).or_default().until.insert(user_id!("@alice:x").to_owned(), SOON);
     forget_half(&mut rooms);
     let mut left: Vec<_> = rooms.into_keys().map(|room| room.0).collect();
