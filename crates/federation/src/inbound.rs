@@ -6,7 +6,8 @@
 //!      └─ again ─────────────────┴──────────┴── waits for the same answer
 //! ```
 //!
-//! The work is no part of the request that causes it: it goes on when the other server hangs up.
+//! The work is no part of the request that causes it: it goes on when the other server hangs up. A room that waits long for other servers is not waited for: it
+//! goes on by itself, and the transaction is answered without it.
 
 mod devices;
 pub(crate) mod edu;
@@ -22,6 +23,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use federation_client::{ReceivedError, ReceivedTransactions};
@@ -32,7 +34,11 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Rows of servers that have gone quiet are looked for this often.
-const SWEEP: std::time::Duration = std::time::Duration::from_hours(6);
+const SWEEP: Duration = Duration::from_hours(6);
+/// A transaction waits for this long for a room, and then no more: the server that sent it gives up soon after.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Rooms that go on by themselves for one server. Where there are more, its transactions wait for them.
+const SLOW_ROOMS: usize = 20;
 
 /// How much of other servers' transactions is worked on, and how much waits.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +92,11 @@ struct Inner {
     origins: Mutex<HashMap<OwnedServerName, Origin>>,
     /// Bytes of the transactions under way and waiting.
     bytes: AtomicUsize,
+    /// How many rooms go on by themselves, by server.
+    slow: Mutex<HashMap<OwnedServerName, usize>>,
     tasks: TaskTracker,
+    /// Ends the tasks: what they have not done is sent again.
+    stop: CancellationToken,
 }
 
 /// What one server has under way or waiting.
@@ -104,11 +114,12 @@ impl fmt::Debug for Inbound {
 impl Inbound {
     /// Nothing is under way yet.
     pub fn new(received: ReceivedTransactions, clock: SharedClock, limits: InboundLimits) -> Self {
-        let (origins, bytes, tasks) = (Mutex::default(), AtomicUsize::new(0), TaskTracker::new());
-        Self(Arc::new(Inner { limits, received, clock, origins, bytes, tasks }))
+        let (bytes, tasks, stop) = (AtomicUsize::new(0), TaskTracker::new(), CancellationToken::new());
+        let (origins, slow) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { limits, received, clock, origins, bytes, slow, tasks, stop }))
     }
 
-    /// Sees to what has to be done from time to time, until told to stop; then waits for what is under way.
+    /// Sees to what has to be done from time to time, until told to stop; then ends what is under way. What isn't done by then has no answer, and is sent again.
     pub async fn run(self, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -119,8 +130,41 @@ impl Inbound {
                 tracing::warn!(%error, "old transactions of other servers could not be dropped");
             }
         }
+        self.0.stop.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
+    }
+
+    /// Does a part of a server's transaction on a task of its own. `None`: it takes long, and goes on by itself.
+    async fn patiently<T: Send + 'static>(
+        &self,
+        origin: &ServerName,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let stop = self.0.stop.clone();
+        let mut task = self.0.tasks.spawn(async move { stop.run_until_cancelled(work).await });
+        tokio::select! {
+            biased;
+            done = &mut task => return done.ok().flatten(),
+            () = self.0.clock.sleep(PATIENCE) => {}
+        }
+        let Some(slow) = self.slow(origin) else { return task.await.ok().flatten() };
+        self.0.tasks.spawn(async move {
+            drop(task.await);
+            drop(slow);
+        });
+        None
+    }
+
+    /// A place among the rooms that go on by themselves, if there is one left for the server.
+    fn slow(&self, origin: &ServerName) -> Option<Slow> {
+        let mut slow = self.0.slow.lock();
+        let count = slow.entry(origin.to_owned()).or_default();
+        if *count >= SLOW_ROOMS {
+            return None;
+        }
+        *count += 1;
+        Some(Slow { inbound: self.clone(), origin: origin.to_owned() })
     }
 
     fn limits(&self) -> &InboundLimits {
@@ -171,13 +215,14 @@ impl Inbound {
         of_origin.running.insert(txn_id.to_owned(), receiver.clone());
         let turns = Arc::clone(&of_origin.turns);
         let place = Place { inbound: self.clone(), origin: origin.to_owned(), txn_id: txn_id.to_owned(), bytes };
-        self.0.tasks.spawn(async move {
+        let stop = self.0.stop.clone();
+        self.0.tasks.spawn(stop.run_until_cancelled_owned(async move {
             // Never closed.
             let turn = turns.acquire().await;
             let answer = place.inbound.perform(&place.origin, &place.txn_id, work).await;
             drop((turn, place));
             sender.send_replace(Some(answer));
-        });
+        }));
         Ok(receiver)
     }
 
@@ -212,6 +257,24 @@ impl Drop for Place {
             of_origin.running.remove(&self.txn_id);
             if of_origin.running.is_empty() {
                 origins.remove(&self.origin);
+            }
+        }
+    }
+}
+
+/// A room that goes on by itself.
+struct Slow {
+    inbound: Inbound,
+    origin: OwnedServerName,
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        let mut slow = self.inbound.0.slow.lock();
+        if let Some(count) = slow.get_mut(&self.origin) {
+            *count -= 1;
+            if *count == 0 {
+                slow.remove(&self.origin);
             }
         }
     }

@@ -30,6 +30,8 @@ pub struct Options {
     pub pdu_max_bytes: usize,
     /// Events that are asked for at once when some are missing before one that another server sent.
     pub missing_events_max: u32,
+    /// Bytes that received events may write at once: more are written in several batches, one for each event if need be.
+    pub receive_batch_max_bytes: usize,
     /// Nodes of state trees that are kept in memory, all rooms together. One takes about 200 bytes.
     pub cached_nodes: usize,
     /// Rooms whose number and version are kept in memory.
@@ -46,6 +48,7 @@ impl Options {
             default_room_version: RoomVersion::DEFAULT,
             pdu_max_bytes: MAX_PDU_BYTES,
             missing_events_max: 20,
+            receive_batch_max_bytes: 8 << 20,
             cached_nodes: 100_000,
             cached_rooms: 100_000,
             may_publish: MayPublish::default(),

@@ -15,6 +15,7 @@ use crate::{
     load::{self, StoredEvent},
     memory::RoomInfo,
     power::Powers,
+    read::Caches,
     slots,
     tree::StoredTrees,
 };
@@ -78,6 +79,11 @@ impl<'a> Current<'a> {
     /// The name of this server.
     pub(crate) fn own_name(&self) -> &ServerName {
         &self.context.options.server_name
+    }
+
+    /// What reads remember.
+    pub(crate) fn caches(&self) -> &Caches {
+        &self.context.caches
     }
 
     /// The room's number.

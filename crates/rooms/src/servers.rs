@@ -84,8 +84,14 @@ impl Current<'_> {
 
     pub(crate) async fn allows_server(&self, server: &ServerName) -> Result<bool, ReadError> {
         let Some(event) = self.event("m.room.server_acl", "").await? else { return Ok(true) };
+        let (decisions, key) = (&self.caches().acl, (event.event_id().clone(), server.to_owned()));
+        if let Some(known) = decisions.get(&key) {
+            return Ok(known);
+        }
         let content = event.content_as::<RoomServerAclEventContent>();
-        Ok(content.map_or(true, |content| content.is_allowed(server)))
+        let allowed = content.map_or(true, |content| content.is_allowed(server));
+        decisions.insert(key, allowed);
+        Ok(allowed)
     }
 
     pub(crate) async fn has_server(&self, server: &ServerName) -> Result<bool, ReadError> {

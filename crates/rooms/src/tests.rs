@@ -8,6 +8,7 @@ mod extremities;
 mod forks;
 mod members;
 mod reading;
+mod receiving;
 mod send;
 mod staging;
 mod upgrade;

@@ -350,12 +350,13 @@ impl Worker {
         };
         let mut verdicts = Box::pin(self.try_receive(first)).await?;
         verdicts.extend(Box::pin(self.try_receive(second)).await?);
-        // One of the first half may have waited for one of the second.
-        for (event, verdict) in first.iter().zip(&mut verdicts) {
-            if let Received::Missing(..) = verdict
-                && let Some(again) = self.receive_at_once(std::slice::from_ref(event)).await?
-            {
-                *verdict = again.into_iter().next().unwrap_or_else(|| verdict.clone());
+        // Some of the first half may have waited for some of the second.
+        let is_missing = |verdict: &Received| matches!(verdict, Received::Missing(..));
+        let waiting: Vec<_> = (0..first.len()).filter(|at| is_missing(&verdicts[*at])).collect();
+        if !waiting.is_empty() && verdicts[first.len()..].iter().any(|verdict| !is_missing(verdict)) {
+            let events: Vec<_> = waiting.iter().map(|at| first[*at].clone()).collect();
+            for (at, verdict) in waiting.into_iter().zip(Box::pin(self.try_receive(&events)).await?) {
+                verdicts[at] = verdict;
             }
         }
         Ok(verdicts)
@@ -368,6 +369,9 @@ impl Worker {
         change.merge_extremities().await?;
         if change.is_empty() {
             return Ok(Some(verdicts));
+        }
+        if events.len() > 1 && change.batch.size() > self.context.options.receive_batch_max_bytes {
+            return Ok(None);
         }
         match change.commit().await {
             Ok((memory, _)) => {

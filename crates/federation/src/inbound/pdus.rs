@@ -20,7 +20,8 @@ struct Located<'a> {
     room_id: Cow<'a, str>,
 }
 
-/// Takes the PDUs in. Answers for each that has an id; what is no event of a room that is known here has none.
+/// Takes the PDUs in. Answers for each that has an id: what is no event of a room that is known here has none. Of the events of a room that takes long nothing is
+/// said.
 pub(super) async fn take_in(
     federation: &Federation,
     origin: &ServerName,
@@ -29,11 +30,19 @@ pub(super) async fn take_in(
     let rooms = by_room(origin, pdus);
     let together = rooms.len().max(1);
     let answers = stream::iter(rooms)
-        .map(async |(room, pdus)| (federation.rooms.receive_from(origin, &room, pdus).await, room))
+        .map(|(room_id, pdus)| {
+            let (rooms, from, id) = (federation.rooms.clone(), origin.to_owned(), room_id.clone());
+            let work = async move { rooms.receive_from(&from, &id, pdus).await };
+            async move { (federation.inbound.patiently(origin, work).await, room_id) }
+        })
         .buffer_unordered(together);
     let mut results = BTreeMap::new();
     let mut answers = std::pin::pin!(answers);
     while let Some((answer, room_id)) = answers.next().await {
+        let Some(answer) = answer else {
+            tracing::info!(%origin, %room_id, "events of a room wait for other servers");
+            continue;
+        };
         match answer {
             Ok(taken) => results.extend(taken.into_iter().map(|taken| {
                 let error = taken.refused.map(|error| error.chars().take(ERROR_MAX_CHARS).collect());

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use primitives::{KeyedHash, Rix, RoomNid, Slot, UserNid};
 use quick_cache::sync::Cache;
-use ruma::OwnedRoomId;
-use ruma::UserId;
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, UserId};
 use storage::{ReadError, View, schema::rooms::SlotKey};
 use users::{Users, ignoring::IgnoredUsers};
 
@@ -23,6 +22,8 @@ const SLOTS: usize = 50_000;
 /// Users whose list of ignored users is kept.
 const IGNORED: usize = 10_000;
 
+/// Servers of which it is kept whether an ACL lets them in.
+const ACL_DECISIONS: usize = 20_000;
 /// Rooms kept, by their number and by their id.
 const ROOMS: usize = 100_000;
 
@@ -45,6 +46,8 @@ pub struct Caches {
     pub(super) slots: Cache<(RoomNid, [u8; 16]), Slot>,
     pub(super) slot_keys: Cache<(RoomNid, Slot), Arc<SlotKey>>,
     pub(crate) about: AboutCache,
+    /// Whether an `m.room.server_acl` event lets a server take part: to match every pattern of a long list is done once.
+    pub(crate) acl: Cache<(OwnedEventId, OwnedServerName), bool>,
     /// Those who may have asked to be erased; none where nothing is shown to anybody.
     users: Option<Users>,
     ignored: Cache<UserNid, Arc<IgnoredUsers>>,
@@ -70,6 +73,7 @@ impl Caches {
             slots: Cache::new(SLOTS),
             slot_keys: Cache::new(SLOTS),
             about: AboutCache::default(),
+            acl: Cache::new(ACL_DECISIONS),
             ignored: Cache::new(IGNORED),
             users: None,
         }

@@ -2,7 +2,6 @@
 
 use ruma::{OwnedEventId, RoomId, ServerName};
 use serde_json::value::RawValue;
-use storage::schema::rooms::Verdict;
 
 use crate::{Incoming, Pdu, ReceiveError, Received, Room, RoomError, Rooms, remote::Remote};
 
@@ -11,16 +10,15 @@ use crate::{Incoming, Pdu, ReceiveError, Received, Room, RoomError, Rooms, remot
 pub struct TakenIn {
     /// The event.
     pub event_id: OwnedEventId,
-    /// Why it is not part of the room here; `None`: it is.
+    /// Why nothing is made of it. `None`: it is stored with its verdict, be it rejected, or waits for what it needs and could not be had.
     pub refused: Option<String>,
 }
 
 impl TakenIn {
     fn of(event_id: OwnedEventId, received: Received) -> Self {
         let refused = match received {
-            Received::Stored(_, Verdict::Accepted | Verdict::SoftFailed(_)) => None,
-            Received::Stored(_, Verdict::Rejected(reason)) | Received::Invalid(reason) => Some(reason),
-            Received::Missing(_, ids) => Some(format!("{} events that it needs could not be had", ids.len())),
+            Received::Stored(..) | Received::Missing(..) => None,
+            Received::Invalid(reason) => Some(reason),
         };
         Self { event_id, refused }
     }

@@ -29,6 +29,8 @@ use crate::{
 use fetch::Budget;
 pub(crate) use turns::Turns;
 
+/// Servers that are asked, one after the other.
+const SERVERS: usize = 4;
 /// Events whose keys are fetched and signatures checked beside each other.
 const PREPARED_AT_ONCE: usize = 16;
 
@@ -70,7 +72,7 @@ impl Room {
         if !matches!(answer, Received::Missing(..)) || turns.failed_lately(id, clock.monotonic()) {
             return Ok(answer);
         }
-        let pull = Pull::new(self, remote, origin, &event.pdu);
+        let pull = Pull::new(self, remote, origin, &event.pdu).await?;
         let answer = pull.complete(event, answer).await?;
         if let Received::Missing(_, ids) = &answer {
             turns.failed(id, clock.monotonic());
@@ -86,14 +88,18 @@ impl Room {
 }
 
 impl<'a> Pull<'a> {
-    fn new(room: &'a Room, remote: &'a Remote, origin: &ServerName, pdu: &Pdu) -> Self {
+    /// Asks the server that sent the event first, then its sender's own, then others of the room.
+    async fn new(room: &'a Room, remote: &'a Remote, origin: &ServerName, pdu: &Pdu) -> Result<Self, ReceiveError> {
         let own_name = &room.context().options.server_name;
+        let others = room.other_servers(SERVERS).await?;
         let mut servers = vec![origin.to_owned()];
-        if pdu.sender().server_name() != origin && pdu.sender().server_name() != own_name {
-            servers.push(pdu.sender().server_name().to_owned());
+        for server in std::iter::once(pdu.sender().server_name()).chain(others.iter().map(|server| &**server)) {
+            if servers.len() < SERVERS && server != own_name && servers.iter().all(|known| known != server) {
+                servers.push(server.to_owned());
+            }
         }
         let budget = Budget::new(room.context().clock.clone());
-        Self { room, remote, servers, budget, states: Mutex::default() }
+        Ok(Self { room, remote, servers, budget, states: Mutex::default() })
     }
 
     /// What becomes of the event with all that can be had.

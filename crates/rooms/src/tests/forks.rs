@@ -145,7 +145,13 @@ impl Look<'_> {
         self.make_with(author, prev, &auth, &draft).await
     }
 
-    async fn make_with(&self, author: &mut Author, prev: &[OwnedEventId], auth: &[OwnedEventId], draft: &Draft) -> Pdu {
+    pub(super) async fn make_with(
+        &self,
+        author: &mut Author,
+        prev: &[OwnedEventId],
+        auth: &[OwnedEventId],
+        draft: &Draft,
+    ) -> Pdu {
         let mut hashes = BTreeMap::new();
         if self.room.version().references_are_pairs() {
             for id in prev.iter().chain(auth) {

@@ -1,8 +1,11 @@
 //! What a server does that means no good, or is only slow.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -48,7 +51,7 @@ async fn answers_that_make_no_sense_are_not_stored_and_the_room_goes_on() {
         far.last = ruma::EventId::parse(format!("${}", "A".repeat(43))).expect("an id");
         let lost = next(&mut far, &n.to_string()).await;
         let pdus = send(&here, &peer, &n.to_string(), &[value(&lost)]).await;
-        assert!(pdus[lost.event_id().as_str()]["error"].is_string(), "{pdus}");
+        assert_eq!(pdus, json!({ lost.event_id().as_str(): {} }), "it is not refused");
         assert!(!knows(&far, lost.event_id()).await);
         // The room goes on.
         far.last = joined.clone();
@@ -82,7 +85,8 @@ async fn who_gives_events_without_end_is_asked_a_bounded_number_of_times() {
     });
     let last = next(&mut far, "last").await;
     let pdus = send(&here, &peer, "1", &[value(&last)]).await;
-    assert!(pdus[last.event_id().as_str()]["error"].is_string(), "{pdus}");
+    assert_eq!(pdus, json!({ last.event_id().as_str(): {} }), "it is not refused");
+    assert!(!knows(&far, last.event_id()).await);
     let asked = peer.asked("/federation/").len();
     assert!(asked <= 650, "{asked}");
     assert!(count.load(Ordering::Relaxed) <= 20, "no more events are looked at than were asked for");
@@ -125,6 +129,39 @@ async fn a_slow_room_delays_no_other_and_who_comes_again_waits_for_the_same_answ
     assert_eq!(first, (OK, expected));
     assert_eq!(peer.asked("/get_missing_events/").len(), 1, "done once");
     assert!(knows(&slow, lost.event_id()).await && knows(&slow, found.event_id()).await);
+}
+
+#[tokio::test]
+async fn a_transaction_is_answered_without_a_room_that_takes_long_and_the_room_goes_on() {
+    let world = World::new();
+    let (here, peer) = pair(&world).await;
+    let mut slow = Far::joined(&here, &peer.server, "11", "shared").await;
+    let mut quick = Far::joined(&here, &peer.server, "11", "shared").await;
+    let (lost, found) = (next(&mut slow, "lost").await, next(&mut slow, "found").await);
+    let one = next(&mut quick, "one").await;
+    let gate = Arc::new(Semaphore::new(0));
+    let (held, events) = (Arc::clone(&gate), json!({ "events": [value(&lost)] }).to_string());
+    peer.answers("/get_missing_events/", move |_, _| {
+        let (held, events) = (Arc::clone(&held), events.clone());
+        async move {
+            drop(held.acquire().await);
+            events.into()
+        }
+    });
+    let events = [value(&found), value(&one)];
+    let sent = send(&here, &peer, "1", &events);
+    let time = async {
+        until(|| !peer.asked("/get_missing_events/").is_empty()).await;
+        world.clock.advance(Duration::from_secs(15));
+    };
+    let (pdus, ()) = futures_util::future::join(sent, time).await;
+    assert_eq!(pdus, json!({ one.event_id().as_str(): {} }));
+    assert!(!knows(&slow, found.event_id()).await);
+    gate.add_permits(1);
+    while !knows(&slow, found.event_id()).await {
+        tokio::task::yield_now().await;
+    }
+    assert!(knows(&slow, lost.event_id()).await);
 }
 
 #[tokio::test]
@@ -173,7 +210,8 @@ async fn events_with_rejected_auth_events_are_rejected_and_those_after_them_go_o
         let bob = far.bob.clone();
         let levels = far.make(&bob, "m.room.power_levels", Some(""), &json!({ "users": {} })).await;
         let pdus = send(&here, &peer, &format!("1-{version}"), &[value(&levels)]).await;
-        assert!(pdus[levels.event_id().as_str()]["error"].is_string(), "{pdus}");
+        assert_eq!(pdus, json!({ levels.event_id().as_str(): {} }), "it has its verdict");
+        assert!(!knows(&far, levels.event_id()).await);
         let body = json!({ "body": "by levels that nobody may set" });
         let mut auth = far.make(&bob, "m.room.message", None, &body).await.auth_events().to_vec();
         let ordinary = auth.clone();
@@ -182,8 +220,7 @@ async fn events_with_rejected_auth_events_are_rejected_and_those_after_them_go_o
         far.last = rejected.event_id().clone();
         let after = far.build(&bob, ("m.room.message", None, &json!({ "body": "after" })), &ordinary);
         let pdus = send(&here, &peer, &format!("2-{version}"), &[value(&rejected), value(&after)]).await;
-        assert!(pdus[rejected.event_id().as_str()]["error"].is_string(), "{pdus}");
-        assert_eq!(pdus[after.event_id().as_str()], json!({}));
+        assert_eq!(pdus, json!({ rejected.event_id().as_str(): {}, after.event_id().as_str(): {} }));
         assert!(!knows(&far, rejected.event_id()).await && knows(&far, after.event_id()).await);
     }
     // The create event is no auth event of version 12: such an event is rejected, and what follows it goes on.
@@ -196,6 +233,6 @@ async fn events_with_rejected_auth_events_are_rejected_and_those_after_them_go_o
     far.last = cites.event_id().clone();
     let after = far.build(&bob, ("m.room.message", None, &body), &ordinary);
     let pdus = send(&here, &peer, "create", &[value(&cites), value(&after)]).await;
-    assert!(pdus[cites.event_id().as_str()]["error"].is_string(), "{pdus}");
-    assert_eq!(pdus[after.event_id().as_str()], json!({}));
+    assert_eq!(pdus, json!({ cites.event_id().as_str(): {}, after.event_id().as_str(): {} }));
+    assert!(!knows(&far, cites.event_id()).await && knows(&far, after.event_id()).await);
 }
