@@ -69,6 +69,10 @@ federate *VERSIONS: release
 fuzz TARGET CASES='100000':
     PROPTEST_CASES={{ CASES }} cargo test --release --locked -p federation --test fuzz -- {{ TARGET }}
 
+# Play SEEDS seeds of servers on a bad network; SIMULATE_FROM says at which to begin (docs/testing.md)
+simulate SEEDS='1000':
+    SIMULATE_SEEDS={{ SEEDS }} cargo test --release --locked -p federation --test simulate -- --nocapture
+
 # What the continuous integration runs
 ci:
     .ci/run

@@ -4,6 +4,7 @@ pub mod crowd;
 pub mod held;
 pub mod hostile;
 pub mod links;
+pub mod simulate;
 pub mod world;
 
 use std::sync::Arc;
