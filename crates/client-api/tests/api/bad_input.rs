@@ -13,8 +13,7 @@ async fn unknown_paths_wrong_methods_and_what_is_not_built() {
     }
     for (method, path) in [
         (Method::PUT, "/_matrix/client/v3/login"),
-        (Method::PUT, "/_matrix/federation/v1/backfill/a"),
-        (Method::PUT, "/_matrix/federation/v1/state/a"),
+        (Method::PUT, "/_matrix/client/v3/pushers"),
         (Method::PATCH, "/_matrix/media/v3/upload"),
     ] {
         site.raw(method, path, None, "").await.refused(405, "M_UNRECOGNIZED");

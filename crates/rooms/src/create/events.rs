@@ -91,16 +91,16 @@ fn topic_content(topic: &str) -> CanonicalJsonObject {
     content
 }
 
-fn preset_events(preset: Preset) -> [(&'static str, CanonicalJsonObject); 3] {
+/// What a preset says. That guests may not come in, which a public room's does, is so where nothing says otherwise: it needs no event.
+fn preset_events(preset: Preset) -> Vec<(&'static str, CanonicalJsonObject)> {
     let (join_rule, guests) = match preset {
-        Preset::PublicChat => ("public", "forbidden"),
-        Preset::PrivateChat | Preset::TrustedPrivateChat => ("invite", "can_join"),
+        Preset::PublicChat => ("public", None),
+        Preset::PrivateChat | Preset::TrustedPrivateChat => ("invite", Some("can_join")),
     };
-    [
-        ("m.room.join_rules", object("join_rule", join_rule)),
-        ("m.room.history_visibility", object("history_visibility", "shared")),
-        ("m.room.guest_access", object("guest_access", guests)),
-    ]
+    let guests = guests.map(|guests| ("m.room.guest_access", object("guest_access", guests)));
+    let rules = ("m.room.join_rules", object("join_rule", join_rule));
+    let visibility = ("m.room.history_visibility", object("history_visibility", "shared"));
+    [rules, visibility].into_iter().chain(guests).collect()
 }
 
 /// The content of the create event: what the client gave, with what the server decides put over it.

@@ -562,5 +562,5 @@ async fn an_outgoing_event_and_a_received_one_share_the_room() {
         sends.push(sent.expect("sends").event_id);
         assert_eq!(received, Received::Stored(event.event_id().clone(), Verdict::Accepted));
     }
-    assert_eq!(look.timeline().await.len(), 7 + 10);
+    assert_eq!(look.timeline().await.len(), 6 + 10);
 }
