@@ -54,6 +54,12 @@ impl Rank {
     /// Distance that an event with missing `prev_events` keeps from the room's highest rank, so that the gap can be filled.
     pub const GAP: u64 = 1 << 32;
 
+    /// The rank one below this one.
+    #[must_use]
+    pub fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
     /// The rank one above this one.
     #[must_use]
     pub fn next(self) -> Self {

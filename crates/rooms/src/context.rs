@@ -32,6 +32,8 @@ pub struct Options {
     pub missing_events_max: u32,
     /// Bytes that received events may write at once: more are written in several batches, one for each event if need be.
     pub receive_batch_max_bytes: usize,
+    /// Events of history that are asked for at once.
+    pub backfill_max: u32,
     /// Nodes of state trees that are kept in memory, all rooms together. One takes about 200 bytes.
     pub cached_nodes: usize,
     /// Rooms whose number and version are kept in memory.
@@ -49,6 +51,7 @@ impl Options {
             pdu_max_bytes: MAX_PDU_BYTES,
             missing_events_max: 20,
             receive_batch_max_bytes: 8 << 20,
+            backfill_max: 100,
             cached_nodes: 100_000,
             cached_rooms: 100_000,
             may_publish: MayPublish::default(),
@@ -65,6 +68,8 @@ pub(crate) struct Context {
     pub(crate) key: Arc<ServerKey>,
     /// Which rooms ask other servers for missing events.
     pub(crate) turns: Turns,
+    /// Which rooms ask other servers for history.
+    pub(crate) history_turns: Turns,
     /// The way to other servers; `None`: this server takes part in no federation.
     pub(crate) remote: Option<Remote>,
     pub(crate) options: Options,

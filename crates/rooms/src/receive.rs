@@ -4,6 +4,7 @@
 //! Here, outside the worker, events are parsed and their hashes and signatures checked; keys come from whoever can fetch them. The worker then
 //! judges what passes (`receive/judge.rs`) and stores it with its verdict.
 
+mod history;
 mod judge;
 
 use std::future::Future;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    future::Future,
     ops::Range,
     sync::Arc,
 };
@@ -93,6 +94,7 @@ impl Rooms {
             key,
             turns,
             remote,
+            history_turns: Turns::default(),
             options,
             activity,
             nodes,
@@ -161,6 +163,14 @@ impl Rooms {
     /// Does something to its end, even if who waits for it goes away. `None` if it failed unexpectedly.
     pub(crate) async fn finish<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
         self.0.workers.tracker.spawn(work).await.ok()
+    }
+
+    /// Does something beside the requests that want it. The end of the server breaks it off.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let cancel = self.0.workers.cancel.clone();
+        self.0.workers.tracker.spawn(async move {
+            let _ = cancel.run_until_cancelled(work).await;
+        });
     }
 
     /// How many workers are loaded.

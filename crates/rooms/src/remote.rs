@@ -1,6 +1,7 @@
 //! Other servers, as far as rooms have to do with them: who asks them, and who knows the keys that their events are signed with. What is asked of them
 //! about rooms is in the files below; all of it happens outside the rooms' workers (I13).
 
+mod backfill;
 mod directory;
 mod error;
 mod from_template;
@@ -13,6 +14,7 @@ mod keys;
 mod knock;
 mod leave;
 mod missing;
+mod reading;
 mod servers;
 mod under_way;
 
@@ -20,6 +22,7 @@ use federation_client::{FederationClient, KeyRing, RemoteError, ValidAt};
 use ruma::{OwnedServerName, canonical_json::CanonicalJsonObject, serde::Base64, signatures::PublicKeyMap};
 use serde::{Serialize, de::DeserializeOwned};
 
+pub(crate) use backfill::Gap;
 pub use directory::RemoteDirectory;
 pub use error::RemoteMembershipError;
 pub use inbound::TakenIn;

@@ -86,6 +86,7 @@ impl StoreCheck {
             random: random.clone(),
             key: Arc::clone(key),
             turns: Turns::default(),
+            history_turns: Turns::default(),
             remote: None,
             options: options.clone(),
             activity: Arc::clone(activity),

@@ -43,6 +43,8 @@ pub(crate) enum Request {
     ReceiveOwn(ReceiveOwnRequest),
     /// Take in events that were made elsewhere.
     Receive(ReceiveRequest),
+    /// Take in history.
+    History(ReceiveRequest),
     /// Put the room together.
     Stage(StageRequest),
 }
@@ -112,6 +114,7 @@ impl Worker {
                     drop(request.reply.send(received));
                 }
                 Request::Receive(request) => self.receive(request).await,
+                Request::History(request) => self.take_history(request).await,
                 Request::Stage(request) => self.stage(request).await,
             }
         }
@@ -381,6 +384,27 @@ impl Worker {
             Err(CommitError::TooLarge(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+impl Worker {
+    async fn take_history(&mut self, request: ReceiveRequest) {
+        let outcome = self.try_history(&request.events).await;
+        if let Err(error) = &outcome {
+            tracing::warn!(room_id = %self.info.room_id, %error, "history could not be taken in");
+            self.memory = None;
+        }
+        drop(request.reply.send(outcome));
+    }
+
+    async fn try_history(&mut self, events: &[Prepared]) -> Result<Vec<Received>, ReceiveError> {
+        let mut change = self.change().await?.ok_or(ReceiveError::UnknownRoom)?;
+        let verdicts = change.take_in_history(events).await?;
+        if !change.is_empty() {
+            let (memory, _) = change.commit().await?;
+            self.memory = Some(memory);
+        }
+        Ok(verdicts)
     }
 }
 

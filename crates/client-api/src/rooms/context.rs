@@ -28,5 +28,5 @@ pub(super) async fn context(
 ) -> ApiResult<Json<Context>> {
     let filter: RoomEventFilter = room_event_filter(parameters.filter.as_deref())?;
     let request = ContextRequest { event_id: event_id(&event)?, limit: parameters.limit, filter };
-    Ok(Json(api.reads.context(&reader(&who), &room_id(&room)?, request).await?))
+    Ok(Json(api.rooms.message_context(&reader(&who), &room_id(&room)?, request).await?))
 }

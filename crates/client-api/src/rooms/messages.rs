@@ -34,7 +34,7 @@ pub(super) async fn messages(
         limit: if parameters.dir.is_some() { parameters.limit } else { Some(0) },
         filter: room_event_filter(parameters.filter.as_deref())?,
     };
-    let page = api.reads.messages(&reader(&who), &room_id(&room)?, request).await?;
+    let page = api.rooms.messages(&reader(&who), &room_id(&room)?, request).await?;
     if parameters.dir.is_none() {
         return Err(ApiError::missing_param("`dir` is missing"));
     }

@@ -25,5 +25,5 @@ pub(super) async fn timestamp_to_event(
     Query(parameters): Query<Parameters>,
 ) -> ApiResult<Json<EventAtTime>> {
     let direction = direction(Some(&parameters.dir))?.ok_or_else(|| ApiError::missing_param("`dir` is missing"))?;
-    Ok(Json(api.reads.event_at_time(&reader(&who), &room_id(&room)?, parameters.ts, direction).await?))
+    Ok(Json(api.rooms.event_at_time(&reader(&who), &room_id(&room)?, parameters.ts, direction).await?))
 }

@@ -1,5 +1,6 @@
 //! A server that makes events by itself in a room of another, and hands them in as if they had just come.
 
+use federation_client::calls::events::RawPdu;
 use primitives::UnixMillis;
 use rooms::{
     Incoming, Outgoing, Pdu, Reader, Received, Room,
@@ -76,6 +77,34 @@ impl<'a> Far<'a> {
     /// Bob joins.
     pub(crate) async fn join(&mut self) -> OwnedEventId {
         self.member("join").await
+    }
+
+    /// Bob joins, and the room begins on his server: with the state before the join, and nothing before that.
+    pub(crate) async fn join_from_there(&mut self) -> OwnedEventId {
+        let bob = self.bob.clone();
+        let join = self.make(&bob, "m.room.member", Some(bob.as_str()), &json!({ "membership": "join" })).await;
+        self.hand_in(join.clone()).await;
+        let rooms = &self.there.parts.rooms;
+        let remote = rooms.remote().expect("federation");
+        let state = self.there.client.state(&self.here.name, self.id(), join.event_id()).await.expect("a state");
+        let staging = rooms.stage(self.id(), self.room.version()).await.expect("staged");
+        let bytes = |events: &[RawPdu]| events.iter().map(|event| event.get().as_bytes().to_vec()).collect();
+        let of_state: Vec<Vec<u8>> = bytes(&state.pdus);
+        let mut events: Vec<Vec<u8>> = bytes(&state.auth_chain);
+        events.extend(of_state.iter().cloned());
+        // An event comes before its auth events at worst; each round takes in at least one more.
+        for _ in 0..events.len() {
+            let received = staging.take_in(events.clone(), remote).await.expect("taken in");
+            if received.iter().all(|received| matches!(received, Received::Stored(..))) {
+                break;
+            }
+        }
+        let id = |event: &Vec<u8>| Pdu::parse(self.room.version(), event).expect("a PDU").event_id().clone();
+        let ids: Vec<_> = of_state.iter().map(id).collect();
+        let root = staging.state(&ids).await.expect("a state");
+        let json = join.json().as_bytes().to_vec();
+        staging.begin(json, root, remote, storage::Batch::new()).await.expect("begun");
+        join.event_id().clone()
     }
 
     /// Bob's membership becomes this by himself.

@@ -1,5 +1,6 @@
 //! The endpoints, asked as another server would ask them.
 
+mod backfill;
 mod directory;
 mod ephemeral;
 mod fan_out;

@@ -149,7 +149,9 @@ impl Change {
     /// Remembers what is missing before this event, and that this event is missing before none any more.
     pub(super) async fn close_gaps(&mut self, event: &Judged, rix: Rix) -> Result<(), ReadError> {
         let room = self.memory.info.nid;
-        if !event.missing_prev.is_empty() && event.is_visible() {
+        // History is followed across what was rejected: others may have accepted it.
+        let followed = event.is_visible() || event.kind == EventKind::Backfilled;
+        if !event.missing_prev.is_empty() && followed {
             let ids: Vec<_> = event.missing_prev.iter().map(ToString::to_string).collect();
             self.batch.put::<Gaps>(&(room, event.rank), &EventIdList(ids.clone()));
             self.new_gaps.insert(event.rank, ids);

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     filter::{DEFAULT_LIMIT, MAX_LIMIT, RoomEventFilter},
+    remote::Gap,
     render::{ClientEvent, StoredEvent},
     tokens::PageToken,
 };
@@ -42,6 +43,9 @@ pub struct Context {
     pub end: PageToken,
     /// The state after the last of the events; with lazy loading, of members only the senders.
     pub state: Vec<ClientEvent>,
+    /// The newest place, of those that `events_before` go over, where events are missing.
+    #[serde(skip)]
+    pub(crate) gap: Option<Gap>,
 }
 
 impl Reads {
@@ -69,6 +73,7 @@ impl Reads {
         let (filter, older) = (&request.filter, limit / 2);
         let scan = |direction, from, to, limit| PageScan { direction, from, to, limit, stop_at_gaps: false };
         let before = page(&mut shower, scan(PageDirection::Backward, here, BEGINNING, older), filter).await?;
+        let gap = room.gap_between(before.next.unwrap_or(BEGINNING), here).await?;
         let later = page(&mut shower, scan(PageDirection::Forward, after(here), end, limit - older), filter).await?;
 
         let first = before.events.last().map_or(here, |event| (event.header.rank, event.rix));
@@ -87,6 +92,7 @@ impl Reads {
             start: page_token(&room, before.next.unwrap_or(first)),
             end: page_token(&room, later.next.unwrap_or_else(|| after((last.header.rank, last.rix)))),
             state,
+            gap: gap.filter(|_| older > 0),
         })
     }
 }

@@ -7,12 +7,13 @@ use ruma::RoomId;
 use serde::Serialize;
 use storage::{
     Direction, KeyRange, ReadError,
-    schema::rooms::{RoomLog, RoomLogEntry, Timeline},
+    schema::rooms::{Gaps, RoomLog, RoomLogEntry, Timeline},
 };
 
 use super::{Access, ReadRoomError, Reader, Reads, RoomView, Shower};
 use crate::{
     filter::{DEFAULT_LIMIT, MAX_LIMIT, RoomEventFilter},
+    remote::Gap,
     render::{ClientEvent, StoredEvent},
     tokens::{BadToken, PageToken, SyncToken, TimelinePoint},
 };
@@ -68,6 +69,9 @@ pub struct Messages {
     /// With lazy loading: the member events of the senders.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub state: Vec<ClientEvent>,
+    /// The newest place, of those that the page goes over, where events are missing.
+    #[serde(skip)]
+    pub(crate) gap: Option<Gap>,
 }
 
 /// A point of the timeline: (rank, rix) of the event after it.
@@ -115,6 +119,27 @@ impl Reads {
         room_id: &RoomId,
         request: MessagesRequest,
     ) -> Result<Messages, ReadRoomError> {
+        self.page_of(reader, room_id, request, None).await
+    }
+
+    /// The same for a page backward that ends before a gap, from where it can be continued.
+    pub(crate) async fn messages_above(
+        &self,
+        reader: &Reader,
+        room_id: &RoomId,
+        request: MessagesRequest,
+        gap: Rank,
+    ) -> Result<Messages, ReadRoomError> {
+        self.page_of(reader, room_id, request, Some((gap, Rix(0)))).await
+    }
+
+    async fn page_of(
+        &self,
+        reader: &Reader,
+        room_id: &RoomId,
+        request: MessagesRequest,
+        floor: Option<Point>,
+    ) -> Result<Messages, ReadRoomError> {
         let view = self.0.storage.view();
         let room = self.room(&view, room_id).await?.ok_or(ReadRoomError::Forbidden)?;
         let mut shower = Shower::open(&room, reader, self.0.clock.now()).await?;
@@ -123,6 +148,7 @@ impl Reads {
         let default = if backward { END } else { BEGINNING };
         let from = access.cut(self.point(&room, request.from, default).await?);
         let to = access.cut(self.point(&room, request.to, if backward { BEGINNING } else { END }).await?);
+        let to = floor.map_or(to, |floor| floor.max(to));
         let limit =
             request.limit.map_or(DEFAULT_LIMIT, |limit| usize::try_from(limit).unwrap_or(MAX_LIMIT).min(MAX_LIMIT));
 
@@ -131,12 +157,14 @@ impl Reads {
         let token = |point| page_token(&room, point);
         // Going forward more may come later: a page that holds something can always be continued.
         let last = page.events.last().map(|event| after((event.header.rank, event.rix)));
-        let end = page.next.or(last.filter(|_| !backward));
+        let end = page.next.or(last.filter(|_| !backward)).or(floor);
+        let gap = if backward { room.gap_between(page.next.unwrap_or(to), from).await? } else { None };
         Ok(Messages {
             start: request.from.unwrap_or_else(|| token(from)),
             end: end.map(token),
             state: lazy_members(&mut shower, &page.events, &request.filter).await?,
             chunk: shower.show_with_relations(&page.events).await?,
+            gap,
         })
     }
 
@@ -168,6 +196,19 @@ pub(crate) fn page_token(room: &RoomView<'_>, (rank, rix): Point) -> PageToken {
 }
 
 impl RoomView<'_> {
+    /// The newest gap between two points: one before an event above the lower point, up to the one after the higher point, whose event a page starts before.
+    pub(super) async fn gap_between(&self, low: Point, high: Point) -> Result<Option<Gap>, ReadError> {
+        if low >= high {
+            return Ok(None);
+        }
+        // A page that ends before an event has not gone over what is missing before that.
+        let first = if low.1 == Rix(0) { low.0 } else { low.0.next() };
+        let above = Rank(high.0.0.saturating_add(1));
+        let range = KeyRange::between(&(self.nid, first), &(self.nid, above));
+        let page = self.view.scan::<Gaps>(&range, 1, Direction::Backward).await?;
+        Ok(page.rows.first().map(|((_, rank), row)| Gap::of(*rank, &row.0)))
+    }
+
     /// The point of the timeline that has on its left what had arrived by a position.
     pub(crate) async fn point_at(&self, position: StreamPosition) -> Result<Point, ReadError> {
         let range = KeyRange::until(&(self.nid,), &(self.nid, position.next()));

@@ -22,12 +22,18 @@ use crate::{
 };
 
 /// Where a received event stands.
-struct Place {
-    rank: Rank,
-    root_before: NodeId,
-    prev: Vec<Rix>,
-    missing_prev: Vec<OwnedEventId>,
+pub(super) struct Place {
+    pub(super) rank: Rank,
+    pub(super) root_before: NodeId,
+    pub(super) prev: Vec<Rix>,
+    pub(super) missing_prev: Vec<OwnedEventId>,
 }
+
+/// The auth events of an event; `None` in the place of one that belongs to another room.
+type AuthEvents = Vec<Option<(Rix, StoredEvent)>>;
+
+/// The number that an event has had as an outlier, and its auth events.
+type LookedAt = (Option<Rix>, AuthEvents);
 
 impl Change {
     /// Takes events in, in whatever order they need. Answers in the order given.
@@ -60,24 +66,9 @@ impl Change {
 
     async fn take_one(&mut self, event: &Prepared) -> Result<Received, ReadError> {
         let id = event.pdu.event_id().clone();
-        let known_as = self.find(&id).await?;
-        if let Some(rix) = known_as {
-            let header = self.header(rix).await?;
-            // One that was wanted for its place in auth chains only can still arrive; a verdict against it stands.
-            if header.kind != EventKind::Outlier || event.outlier || header.verdict != Verdict::Accepted {
-                return Ok(Received::Stored(id, header.verdict));
-            }
-        }
-        // Only in room versions 1 and 2 can an event have the id of one in another room; there the first one keeps it.
-        if known_as.is_none() && self.view.get::<EventIds>(&(event_key(&id),)).await?.is_some() {
-            return Ok(Received::Invalid("its id is that of another event".to_owned()));
-        }
-        if let Some(missing) = self.create_event_missing(&event.pdu).await? {
-            return Ok(Received::Missing(id, vec![missing]));
-        }
-        let auth = match self.auth_events_of(&event.pdu).await? {
-            Ok(auth) => auth,
-            Err(missing) => return Ok(Received::Missing(id, missing)),
+        let (known_as, auth) = match self.look_at(event).await? {
+            Ok(looked_at) => looked_at,
+            Err(received) => return Ok(received),
         };
         let place = if event.outlier {
             Place { rank: Rank::default(), root_before: state::EMPTY, prev: Vec::new(), missing_prev: Vec::new() }
@@ -107,11 +98,37 @@ impl Change {
         Ok(Received::Stored(id, verdict))
     }
 
+    /// What there is of an event before it is judged: the number that it has had as an outlier, and its auth events. Or the answer, if no judgement is due
+    /// or possible.
+    pub(super) async fn look_at(&mut self, event: &Prepared) -> Result<Result<LookedAt, Received>, ReadError> {
+        let id = event.pdu.event_id().clone();
+        let known_as = self.find(&id).await?;
+        if let Some(rix) = known_as {
+            let header = self.header(rix).await?;
+            // One that was wanted for its place in auth chains only can still arrive; a verdict against it stands.
+            if header.kind != EventKind::Outlier || event.outlier || header.verdict != Verdict::Accepted {
+                return Ok(Err(Received::Stored(id, header.verdict)));
+            }
+        }
+        // Only in room versions 1 and 2 can an event have the id of one in another room; there the first one keeps it.
+        if known_as.is_none() && self.view.get::<EventIds>(&(event_key(&id),)).await?.is_some() {
+            return Ok(Err(Received::Invalid("its id is that of another event".to_owned())));
+        }
+        if let Some(missing) = self.create_event_missing(&event.pdu).await? {
+            return Ok(Err(Received::Missing(id, vec![missing])));
+        }
+        let auth = match self.auth_events_of(&event.pdu).await? {
+            Ok(auth) => auth,
+            Err(missing) => return Ok(Err(Received::Missing(id, missing))),
+        };
+        Ok(Ok((known_as, auth)))
+    }
+
     /// The auth events of an event; `None` in the place of one that belongs to another room. Or the ids of those that are not here.
     pub(crate) async fn auth_events_of(
         &mut self,
         pdu: &Pdu,
-    ) -> Result<Result<Vec<Option<(Rix, StoredEvent)>>, Vec<OwnedEventId>>, ReadError> {
+    ) -> Result<Result<AuthEvents, Vec<OwnedEventId>>, ReadError> {
         let (mut found, mut missing) = (Vec::new(), Vec::new());
         for id in pdu.auth_events() {
             match self.find(id).await? {
@@ -124,7 +141,7 @@ impl Change {
     }
 
     /// Where an event stands among those stored, or which events are needed to say so.
-    async fn place_of(&mut self, event: &Prepared) -> Result<Result<Place, Vec<OwnedEventId>>, ReadError> {
+    pub(super) async fn place_of(&mut self, event: &Prepared) -> Result<Result<Place, Vec<OwnedEventId>>, ReadError> {
         let (mut prev, mut missing_prev, mut roots, mut rank) = (Vec::new(), Vec::new(), Vec::new(), None);
         for id in event.pdu.prev_events() {
             let Some(rix) = self.find(id).await? else {

@@ -16,7 +16,7 @@ mod turns;
 use std::collections::HashMap;
 
 use futures_util::{StreamExt, stream};
-use ruma::{OwnedEventId, OwnedServerName, ServerName};
+use ruma::{EventId, OwnedEventId, OwnedServerName, ServerName};
 use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 
@@ -35,7 +35,7 @@ const SERVERS: usize = 4;
 const PREPARED_AT_ONCE: usize = 16;
 
 /// One room's fetching for one event that a server sent.
-struct Pull<'a> {
+pub(super) struct Pull<'a> {
     room: &'a Room,
     remote: &'a Remote,
     /// Who is asked, one after the other.
@@ -98,6 +98,11 @@ impl<'a> Pull<'a> {
                 servers.push(server.to_owned());
             }
         }
+        Self::of(room, remote, servers)
+    }
+
+    /// Fetching from some servers, one after the other, that is for no event that was sent.
+    pub(super) fn of(room: &'a Room, remote: &'a Remote, servers: Vec<OwnedServerName>) -> Self {
         let budget = Budget::new(room.context().clock.clone());
         Ok(Self { room, remote, servers, budget, states: Mutex::default() })
     }
@@ -134,18 +139,31 @@ impl<'a> Pull<'a> {
         if wanted.is_empty() {
             return Ok(answer);
         }
-        let chain = self.auth_chain(event.pdu.event_id()).await;
+        self.fetch_auth_events(event.pdu.event_id(), &wanted).await?;
+        self.room.receive_one(event.clone()).await
+    }
+
+    /// Takes in the auth events of an event that are not here, if they can be had.
+    pub(super) async fn fetch_auth_events(
+        &self,
+        event_id: &EventId,
+        auth_events: &[OwnedEventId],
+    ) -> Result<(), ReceiveError> {
+        if self.unknown(auth_events).await?.is_empty() {
+            return Ok(());
+        }
+        let chain = self.auth_chain(event_id).await;
         self.take_outliers(chain).await?;
-        let wanted = self.unknown(&wanted).await?;
+        let wanted = self.unknown(auth_events).await?;
         if !wanted.is_empty() {
             let events = self.events(&wanted).await;
             self.take_outliers(events).await?;
         }
-        self.room.receive_one(event.clone()).await
+        Ok(())
     }
 
     /// The state after an event that is not part of the room's DAG here, as another server gives it. `None`: it can't be had whole.
-    async fn state_after(&self, id: &OwnedEventId) -> Result<Option<GivenState>, ReceiveError> {
+    pub(super) async fn state_after(&self, id: &OwnedEventId) -> Result<Option<GivenState>, ReceiveError> {
         let mut states = self.states.lock().await;
         if let Some(known) = states.get(id) {
             return Ok(Some(known.clone()));
@@ -177,7 +195,11 @@ impl<'a> Pull<'a> {
     }
 
     /// Those events that are of this room, properly signed and not known yet; an outlier counts as known only to who wants it as an outlier.
-    async fn prepare(&self, events: Vec<Box<RawValue>>, outlier: bool) -> Result<Vec<Prepared>, ReceiveError> {
+    pub(super) async fn prepare(
+        &self,
+        events: Vec<Box<RawValue>>,
+        outlier: bool,
+    ) -> Result<Vec<Prepared>, ReceiveError> {
         let version = self.room.version();
         let parsed = events.iter().filter_map(|event| match Pdu::parse(version, event.get().as_bytes()) {
             Ok(pdu) => Some((pdu.event_id().clone(), event)),

@@ -175,7 +175,12 @@ impl RoomCheck<'_> {
         }
         let above = place.prev.iter().filter_map(|prev| self.order.get(*prev)).map(|seen| seen.rank).max();
         let next = above.map_or(Rank::FIRST, Rank::next);
-        let fits = if place.missing.is_empty() { event.header.rank == next } else { event.header.rank >= next };
+        let fits = match event.header.kind {
+            // Its rank comes from what follows it, see `check_filled`.
+            EventKind::Backfilled => true,
+            _ if place.missing.is_empty() => event.header.rank == next,
+            _ => event.header.rank >= next,
+        };
         if !fits {
             self.event_fault(FaultKind::Order, rix, event, "its rank is not one above those before it");
         }
@@ -189,7 +194,9 @@ impl RoomCheck<'_> {
                 self.event_fault(FaultKind::Order, rix, event, &format!("{id} does not know that it is missing"));
             }
         }
-        if place.missing.is_empty() || event.header.verdict != Verdict::Accepted {
+        self.check_filled(rix, event, place).await?;
+        let followed = event.header.verdict == Verdict::Accepted || event.header.kind == EventKind::Backfilled;
+        if place.missing.is_empty() || !followed {
             return Ok(());
         }
         let gap = self.view.get::<Gaps>(&(self.info.nid, event.header.rank)).await?;
@@ -202,6 +209,17 @@ impl RoomCheck<'_> {
         listed.sort_unstable();
         if listed != still {
             self.event_fault(FaultKind::Order, rix, event, "the gap before it lists other events than are missing");
+        }
+        Ok(())
+    }
+
+    /// History that was missing before an event stands below it.
+    async fn check_filled(&mut self, rix: Rix, event: &StoredEvent, place: &Place) -> Result<(), ReadError> {
+        for found in place.missing.iter().filter_map(|missing| missing.found) {
+            let header = self.change.header(found).await?;
+            if header.kind == EventKind::Backfilled && header.rank >= event.header.rank {
+                self.event_fault(FaultKind::Order, rix, event, "history that it follows stands above it");
+            }
         }
         Ok(())
     }

@@ -204,7 +204,10 @@ impl Room {
     }
 
     /// Those events that are not part of the room's DAG here, though they may be part of its auth chains and states.
-    pub(super) async fn not_in_timeline(&self, ids: &[OwnedEventId]) -> Result<Vec<OwnedEventId>, ReadError> {
+    pub(in crate::remote) async fn not_in_timeline(
+        &self,
+        ids: &[OwnedEventId],
+    ) -> Result<Vec<OwnedEventId>, ReadError> {
         let (view, room) = (self.context().storage.view(), self.nid());
         let mut missing = Vec::new();
         for id in ids {

@@ -44,18 +44,18 @@ impl fmt::Debug for Turns {
 
 impl Turns {
     /// The lock of a room: who holds it fetches.
-    pub(super) fn of(&self, room: RoomNid) -> Arc<Mutex<()>> {
+    pub(in crate::remote) fn of(&self, room: RoomNid) -> Arc<Mutex<()>> {
         let made: Result<_, Infallible> = self.rooms.get_or_insert_with(&room, || Ok(Arc::default()));
         made.unwrap_or_default()
     }
 
     /// Whether fetching for an event failed so lately that it isn't tried again yet.
-    pub(super) fn failed_lately(&self, id: &EventId, now: Duration) -> bool {
+    pub(in crate::remote) fn failed_lately(&self, id: &EventId, now: Duration) -> bool {
         self.failed.get(id).is_some_and(|failure| now < failure.not_before)
     }
 
     /// Notes that fetching for an event has failed.
-    pub(super) fn failed(&self, id: &EventId, now: Duration) {
+    pub(in crate::remote) fn failed(&self, id: &EventId, now: Duration) {
         let times = self.failed.get(id).map_or(0, |failure| failure.times);
         let pause = PAUSE.saturating_mul(1 << times.min(10)).min(PAUSE_MAX);
         let failure = Failure { times: times.saturating_add(1), not_before: now.saturating_add(pause) };
