@@ -186,7 +186,6 @@ const OTHERS: &[(&str, &str)] = &[
     ("GET", "/health"),
     ("GET", "/metrics"),
     ("POST", "/_matrix/federation/unstable/event_relationships"),
-    ("GET", "/_matrix/federation/v1/hierarchy/{roomId}"),
     ("GET", "/_matrix/federation/v1/query/{queryType}"),
     ("POST", "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/delegate_delayed_leave"),
     ("POST", "/_matrix/client/v1/rtc/livekit/delegate_delayed_leave"),

@@ -13,6 +13,7 @@ pub const BUILT: &[(&str, &str)] = &[
     ("GET", "/_matrix/federation/v1/make_join/{roomId}/{userId}"),
     ("GET", "/_matrix/federation/v1/make_knock/{roomId}/{userId}"),
     ("GET", "/_matrix/federation/v1/make_leave/{roomId}/{userId}"),
+    ("GET", "/_matrix/federation/v1/hierarchy/{roomId}"),
     ("GET", "/_matrix/federation/v1/publicRooms"),
     ("POST", "/_matrix/federation/v1/publicRooms"),
     ("GET", "/_matrix/federation/v1/query/directory"),

@@ -11,6 +11,7 @@ pub mod error;
 mod event;
 mod event_auth;
 mod extract;
+mod hierarchy;
 mod inbound;
 mod keys;
 mod lists;
@@ -111,6 +112,7 @@ fn routes() -> Router<Federation> {
         .route("/_matrix/federation/v1/state_ids/{roomId}", get(state::ids))
         .route("/_matrix/federation/v1/timestamp_to_event/{roomId}", get(timestamp::timestamp_to_event))
         .route("/_matrix/federation/v1/version", get(discovery::version))
+        .route("/_matrix/federation/v1/hierarchy/{roomId}", get(hierarchy::hierarchy))
         .route("/_matrix/federation/v1/publicRooms", get(directory::published).post(directory::searched))
         .route("/_matrix/federation/v1/query/directory", get(directory::alias))
         .route("/_matrix/federation/v1/query/profile", get(query::profile))

@@ -10,7 +10,7 @@ use users::{StoreError, Users};
 use crate::{
     RoomVersion,
     activity::RoomActivity,
-    find::MayPublish,
+    find::{Descriptions, MayPublish},
     pdu::MAX_PDU_BYTES,
     read::Caches,
     remote::{Remote, Turns},
@@ -68,6 +68,8 @@ pub(crate) struct Context {
     pub(crate) key: Arc<ServerKey>,
     /// Which rooms ask other servers for missing events.
     pub(crate) turns: Turns,
+    /// What other servers have said of rooms that nobody here is in.
+    pub(crate) descriptions: Descriptions,
     /// Which rooms ask other servers for history.
     pub(crate) history_turns: Turns,
     /// The way to other servers; `None`: this server takes part in no federation.

@@ -6,6 +6,7 @@
 mod about;
 mod accessible;
 mod directory;
+mod elsewhere;
 mod hierarchy;
 mod mutual;
 mod people;
@@ -15,7 +16,8 @@ mod summary;
 pub(crate) use about::AboutCache;
 pub use about::{Published, Summary};
 pub use directory::{BadQuery, DirectoryFilter, DirectoryQuery, DirectoryRequest, DirectoryResponse, Network};
-pub use hierarchy::{Hierarchy, HierarchyRequest, SpaceRoom};
+pub(crate) use elsewhere::Descriptions;
+pub use hierarchy::{Hierarchy, HierarchyRequest, ServedHierarchy, SpaceRoom};
 pub use mutual::{MutualError, MutualRooms};
 pub use people::{FoundPeople, Person, Searched};
 pub use published::{MayPublish, PublishError};

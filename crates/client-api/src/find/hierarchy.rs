@@ -35,5 +35,5 @@ pub(super) async fn hierarchy(
         limit: parameters.limit,
         from: parameters.from.as_deref().map(str::parse).transpose()?,
     };
-    Ok(Json(api.reads.hierarchy(&reader(&who), &room_id(&room)?, request).await?))
+    Ok(Json(api.rooms.hierarchy(&reader(&who), &room_id(&room)?, request).await?))
 }

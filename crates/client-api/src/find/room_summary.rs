@@ -8,8 +8,8 @@ use users::Requester;
 use crate::{
     Api,
     error::{ApiError, ApiResult},
-    extract::{Args, Authenticated},
-    rooms::{reader, resolve},
+    extract::{Args, Authenticated, Query},
+    rooms::{Via, reader, way_to},
 };
 
 /// The summary with the names that two of its fields had before they were accepted.
@@ -17,10 +17,10 @@ use crate::{
 pub(super) struct Unstable {
     #[serde(flatten)]
     summary: SummaryFor,
-    #[serde(rename = "im.nheko.summary.room_version")]
-    room_version: &'static str,
-    #[serde(rename = "im.nheko.summary.version")]
-    version: &'static str,
+    #[serde(rename = "im.nheko.summary.room_version", skip_serializing_if = "Option::is_none")]
+    room_version: Option<&'static str>,
+    #[serde(rename = "im.nheko.summary.version", skip_serializing_if = "Option::is_none")]
+    version: Option<&'static str>,
     #[serde(rename = "im.nheko.summary.encryption", skip_serializing_if = "Option::is_none")]
     encryption: Option<String>,
 }
@@ -29,25 +29,27 @@ pub(super) async fn stable(
     State(api): State<Api>,
     who: Option<Authenticated>,
     Args(room): Args<String>,
+    Query(via): Query<Via>,
 ) -> ApiResult<Json<SummaryFor>> {
-    Ok(Json(summary(&api, who.map(|Authenticated(who)| who), &room).await?))
+    Ok(Json(summary(&api, who.map(|Authenticated(who)| who), &room, via).await?))
 }
 
 pub(super) async fn unstable(
     State(api): State<Api>,
     who: Option<Authenticated>,
     Args(room): Args<String>,
+    Query(via): Query<Via>,
 ) -> ApiResult<Json<Unstable>> {
-    let summary = summary(&api, who.map(|Authenticated(who)| who), &room).await?;
+    let summary = summary(&api, who.map(|Authenticated(who)| who), &room, via).await?;
     let (version, encryption) = (summary.summary.room_version, summary.summary.encryption.clone());
     Ok(Json(Unstable { summary, room_version: version, version, encryption }))
 }
 
 /// A room that may not be shown is not told apart from one that isn't there.
-async fn summary(api: &Api, who: Option<Requester>, room: &str) -> ApiResult<SummaryFor> {
-    let room = resolve(api, room).await?;
+async fn summary(api: &Api, who: Option<Requester>, room: &str, via: Via) -> ApiResult<SummaryFor> {
+    let (room, servers) = way_to(api, room, via).await?;
     let reader = who.as_ref().map(reader);
-    let found = api.reads.room_summary(reader.as_ref(), &room).await;
+    let found = api.rooms.room_summary(reader.as_ref(), &room, &servers).await;
     found.map_err(|error| match error {
         ::rooms::ReadRoomError::NotFound => ApiError::not_found("Room not found"),
         error => error.into(),

@@ -4,7 +4,7 @@ use std::{cmp::Ordering, sync::Arc};
 
 use primitives::{RoomNid, StreamPosition};
 use quick_cache::{Weighter, sync::Cache};
-use ruma::{OwnedRoomId, RoomId};
+use ruma::{OwnedRoomId, OwnedServerName, RoomId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 use storage::{
@@ -12,9 +12,7 @@ use storage::{
     schema::rooms::{LocalMembers, Membership, RoomHead},
 };
 
-use crate::{
-    activity::Activity, membership::JoinRules, read::RoomView, render::StoredEvent, visibility::HistoryVisibility,
-};
+use crate::{activity::Activity, membership::JoinRules, read::RoomView, visibility::HistoryVisibility};
 
 /// What is remembered of all rooms together: one for a room, and one for every 512 bytes of a space's children. About 60 MB.
 const REMEMBERED: u64 = 100_000;
@@ -23,6 +21,8 @@ const MAX_CHILDREN: usize = 5_000;
 const MAX_CHILDREN_BYTES: usize = 8 << 20;
 /// Rows that one page of a scan reads.
 const PAGE: usize = 200;
+/// Servers that are kept of those by which a child can be found.
+const MAX_VIA: usize = 10;
 /// The longest `order` of a space's child (specification, `m.space.child`).
 const MAX_ORDER: usize = 50;
 
@@ -86,8 +86,9 @@ pub struct Summary {
     /// The algorithm that messages are encrypted with, if they are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encryption: Option<String>,
-    /// Its version.
-    pub room_version: &'static str,
+    /// Its version, if it is one that is known here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room_version: Option<&'static str>,
 }
 
 /// A room that a space names as its child.
@@ -95,6 +96,8 @@ pub struct Summary {
 pub(super) struct Child {
     pub(super) room_id: OwnedRoomId,
     pub(super) suggested: bool,
+    /// Servers by which it can be found.
+    pub(super) via: Vec<OwnedServerName>,
     /// The event as the hierarchy shows it.
     pub(super) event: Arc<RawValue>,
     order: Option<String>,
@@ -103,7 +106,7 @@ pub(super) struct Child {
 
 impl Child {
     /// Before or after another child (specification, "Ordering of children within a space").
-    fn compare(&self, other: &Self) -> Ordering {
+    pub(super) fn compare(&self, other: &Self) -> Ordering {
         let order = match (&self.order, &other.order) {
             (Some(a), Some(b)) => a.cmp(b),
             (Some(_), None) => Ordering::Less,
@@ -220,7 +223,7 @@ impl RoomView<'_> {
             guest_can_join: guests["guest_access"] == "can_join",
         };
         let encryption = text(encryption, "algorithm");
-        Summary { published, allowed_room_ids: allowed, encryption, room_version: self.version.as_str() }
+        Summary { published, allowed_room_ids: allowed, encryption, room_version: Some(self.version.as_str()) }
     }
 
     /// The valid children of a space.
@@ -232,7 +235,9 @@ impl RoomView<'_> {
                 continue;
             }
             let Some(event) = self.as_it_is_now(entry.rix).await? else { continue };
-            let Some(child) = child(&key.state_key, &event) else { continue };
+            let header = &event.header;
+            let child = child(&key.state_key, &header.sender, header.origin_server_ts, event.content());
+            let Some(child) = child else { continue };
             let Some(less) = left.checked_sub(child.event.get().len()) else { break };
             left = less;
             children.push(child);
@@ -258,7 +263,7 @@ impl RoomView<'_> {
 }
 
 /// The child that an event names; none if it names no room or no server to find it through, which takes the child away.
-fn child(state_key: &str, event: &StoredEvent) -> Option<Child> {
+pub(super) fn child(state_key: &str, sender: &str, origin_server_ts: u64, content: &RawValue) -> Option<Child> {
     #[derive(Serialize)]
     struct Shown<'a> {
         content: &'a RawValue,
@@ -269,16 +274,15 @@ fn child(state_key: &str, event: &StoredEvent) -> Option<Child> {
         event_type: &'a str,
     }
     let room_id = OwnedRoomId::try_from(state_key).ok()?;
-    let content: Value = event.content_as()?;
-    content["via"].as_array().filter(|via| via.iter().any(Value::is_string))?;
+    let shown = content;
+    let content: Value = serde_json::from_str(content.get()).ok()?;
+    let via = content["via"].as_array().filter(|via| via.iter().any(Value::is_string))?;
+    let via = via.iter().filter_map(|server| OwnedServerName::try_from(server.as_str()?).ok()).take(MAX_VIA).collect();
     let is_valid = |order: &&str| order.len() <= MAX_ORDER && order.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     let order = content["order"].as_str().filter(is_valid).map(str::to_owned);
-    let header = &event.header;
-    let (content_text, event_type) = (event.content(), "m.space.child");
-    let (sender, origin_server_ts) = (&header.sender, header.origin_server_ts);
-    let shown = Shown { content: content_text, origin_server_ts, sender, state_key, event_type };
+    let shown = Shown { content: shown, origin_server_ts, sender, state_key, event_type: "m.space.child" };
     let event = serde_json::value::to_raw_value(&shown).ok()?.into();
-    Some(Child { room_id, suggested: content["suggested"] == true, event, order, origin_server_ts })
+    Some(Child { room_id, suggested: content["suggested"] == true, via, event, order, origin_server_ts })
 }
 
 /// The topic as plain text: the first plain representation (specification, `m.room.topic`), or the field that came before it.

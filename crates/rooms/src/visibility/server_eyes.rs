@@ -130,7 +130,7 @@ impl<'a> ServerEyes<'a> {
     }
 
     /// What the server's users are in a state: joined if any is, else invited if any is.
-    async fn membership(&mut self, root: NodeId) -> Result<Option<Membership>, ReadError> {
+    pub(crate) async fn membership(&mut self, root: NodeId) -> Result<Option<Membership>, ReadError> {
         let room = self.room;
         if let Some((_, Membership::Join)) = room.member_at(root, self.lately).await? {
             return Ok(Some(Membership::Join));
