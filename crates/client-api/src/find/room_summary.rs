@@ -2,6 +2,7 @@
 
 use ::rooms::find::SummaryFor;
 use axum::{Json, extract::State};
+use ruma::RoomAliasId;
 use serde::Serialize;
 use users::Requester;
 
@@ -47,6 +48,11 @@ pub(super) async fn unstable(
 
 /// A room that may not be shown is not told apart from one that isn't there.
 async fn summary(api: &Api, who: Option<Requester>, room: &str, via: Via) -> ApiResult<SummaryFor> {
+    // Strangers have no other server asked.
+    let elsewhere = |alias: &RoomAliasId| alias.server_name() != api.users.server_name();
+    if who.is_none() && <&RoomAliasId>::try_from(room).is_ok_and(elsewhere) {
+        return Err(ApiError::not_found("Room not found"));
+    }
     let (room, servers) = way_to(api, room, via).await?;
     let reader = who.as_ref().map(reader);
     let found = api.rooms.room_summary(reader.as_ref(), &room, &servers).await;

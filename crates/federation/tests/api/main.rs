@@ -9,6 +9,7 @@ mod history;
 mod membership;
 mod outbound;
 mod signed;
+mod spaces;
 mod transactions;
 
 use axum::{Router, body::Body};

@@ -66,6 +66,13 @@ struct Asked {
     inaccessible: HashSet<OwnedRoomId>,
 }
 
+/// What was told of a room by the way.
+enum Told {
+    Nothing,
+    Described(Arc<About>),
+    Inaccessible,
+}
+
 impl<'a> Elsewhere<'a> {
     /// Nothing is asked yet.
     pub(crate) fn new(client: &'a FederationClient, clock: &'a SharedClock, known: &'a Descriptions) -> Self {
@@ -75,8 +82,10 @@ impl<'a> Elsewhere<'a> {
 
     /// A room, from what is known of it or from one of the servers by which it can be found.
     pub(super) async fn room(&self, room_id: &RoomId, via: &[OwnedServerName]) -> Option<Arc<About>> {
-        if let Some(told) = self.told(room_id) {
-            return told;
+        match self.told(room_id) {
+            Told::Described(about) => return Some(about),
+            Told::Inaccessible => return None,
+            Told::Nothing => {}
         }
         if let Some((at, known)) = self.known.0.get(room_id)
             && self.clock.monotonic().saturating_sub(at) < FRESH
@@ -98,13 +107,16 @@ impl<'a> Elsewhere<'a> {
     }
 
     /// What a space's server has said of a child, unless that is a space, whose own children are wanted too.
-    fn told(&self, room_id: &RoomId) -> Option<Option<Arc<About>>> {
+    fn told(&self, room_id: &RoomId) -> Told {
         let asked = self.asked.lock();
         if asked.inaccessible.contains(room_id) {
-            return Some(None);
+            return Told::Inaccessible;
         }
-        let told = asked.told.get(room_id)?;
-        (told.summary.published.room_type.as_deref() != Some("m.space")).then(|| Some(Arc::clone(told)))
+        let is_space = |about: &About| about.summary.published.room_type.as_deref() == Some("m.space");
+        match asked.told.get(room_id) {
+            Some(about) if !is_space(about) => Told::Described(Arc::clone(about)),
+            _ => Told::Nothing,
+        }
     }
 
     fn note(&self, found: &Described) -> Arc<About> {
@@ -153,7 +165,7 @@ impl<'a> Elsewhere<'a> {
 /// A room as a server describes it; `None`: that makes no sense.
 fn described(room: Value) -> Option<About> {
     #[derive(Deserialize)]
-    struct Room {
+    struct Shown {
         #[serde(flatten)]
         published: Published,
         #[serde(default)]
@@ -163,7 +175,7 @@ fn described(room: Value) -> Option<About> {
         #[serde(default)]
         children_state: Vec<Value>,
     }
-    let room: Room = serde_json::from_value(room).ok()?;
+    let room: Shown = serde_json::from_value(room).ok()?;
     let Published { name, topic, canonical_alias, avatar_url, room_type, join_rule, .. } = &room.published;
     let texts = [name, topic, canonical_alias, avatar_url, room_type, &room.encryption].into_iter().flatten();
     if texts.chain([join_rule]).any(|text| text.len() > MAX_TEXT) {
@@ -185,14 +197,14 @@ fn described_child(event: &Value) -> Option<Child> {
     #[derive(Deserialize)]
     struct Event {
         #[serde(rename = "type")]
-        event_type: String,
+        kind: String,
         state_key: String,
         sender: String,
         origin_server_ts: u64,
         content: Box<RawValue>,
     }
     let event: Event = serde_json::from_str(&event.to_string()).ok()?;
-    if event.event_type != "m.space.child" {
+    if event.kind != "m.space.child" {
         return None;
     }
     child(&event.state_key, &event.sender, event.origin_server_ts, &event.content)
