@@ -1,6 +1,6 @@
 //! Which servers take part in a room, and which may.
 
-use ruma::{OwnedServerName, ServerName, UserId, events::room::server_acl::RoomServerAclEventContent};
+use ruma::{ServerName, UserId, events::room::server_acl::RoomServerAclEventContent};
 use storage::{
     Direction, KeyRange, ReadError, Text,
     schema::rooms::{Membership, RoomServerSlots},
@@ -10,8 +10,6 @@ use crate::{current::Current, room::Room};
 
 /// Slots that are looked at in one page.
 const PAGE: usize = 100;
-/// Slots that are looked at for some of the servers in a room.
-const MAX_LOOKED_AT: usize = 5_000;
 
 impl Room {
     /// Whether the room's `m.room.server_acl` lets a server take part (client-server API, "Server ACLs"). Where there is none, or none that can be
@@ -39,16 +37,6 @@ impl Room {
 }
 
 impl Room {
-    /// Some of the other servers in the room, by the current state.
-    pub(crate) async fn some_servers(&self, most: usize) -> Result<Vec<OwnedServerName>, ReadError> {
-        match Current::read(self.context(), self.info()).await? {
-            Some(current) => current.some_servers(most).await,
-            None => Ok(Vec::new()),
-        }
-    }
-}
-
-impl Room {
     /// Whether a user is joined, by the current state.
     ///
     /// # Errors
@@ -62,26 +50,6 @@ impl Room {
 }
 
 impl Current<'_> {
-    async fn some_servers(&self, most: usize) -> Result<Vec<OwnedServerName>, ReadError> {
-        let mut found: Vec<OwnedServerName> = Vec::new();
-        let (mut rest, mut looked_at) = (Some(KeyRange::prefix(&(self.nid(),))), 0);
-        while let Some(range) = rest.filter(|_| looked_at < MAX_LOOKED_AT) {
-            let page = self.view().scan_keys::<RoomServerSlots>(&range, PAGE, Direction::Forward).await?;
-            for (_, Text(server), slot) in page.keys {
-                looked_at += 1;
-                let known = found.last().is_some_and(|last| *last == *server) || server == *self.own_name();
-                if !known && self.membership_in(slot).await? == Some(Membership::Join) {
-                    found.extend(OwnedServerName::try_from(server).ok());
-                    if found.len() == most {
-                        return Ok(found);
-                    }
-                }
-            }
-            rest = page.rest;
-        }
-        Ok(found)
-    }
-
     pub(crate) async fn allows_server(&self, server: &ServerName) -> Result<bool, ReadError> {
         let Some(event) = self.event("m.room.server_acl", "").await? else { return Ok(true) };
         let (decisions, key) = (&self.caches().acl, (event.event_id().clone(), server.to_owned()));

@@ -158,7 +158,7 @@ impl Room {
         if let Some(levels) = current.event("m.room.power_levels", "").await? {
             likely.extend(powerful(&levels));
         }
-        likely.extend(self.some_servers(SERVERS_LOOKED_AT).await?);
+        likely.extend(self.other_servers(SERVERS_LOOKED_AT).await?);
         let mut servers: Vec<OwnedServerName> = Vec::new();
         for server in likely {
             let own = server == self.context().options.server_name;

@@ -45,7 +45,7 @@ impl Rooms {
             let room_id = self.resolve_alias(alias).await?;
             let mut servers = vec![self.options().server_name.clone()];
             match self.room(&room_id).await {
-                Ok(room) => servers.extend(room.some_servers(TOLD_SERVERS).await?),
+                Ok(room) => servers.extend(room.other_servers(TOLD_SERVERS).await?),
                 Err(RoomError::Unknown) => {}
                 Err(RoomError::Storage(error)) => return Err(error.into()),
             }

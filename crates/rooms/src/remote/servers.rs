@@ -74,7 +74,7 @@ impl Candidates<'_> {
 
 impl Room {
     /// Servers other than this one of which a user is joined by the state that is known here.
-    pub(super) async fn other_servers(&self, limit: usize) -> Result<Vec<OwnedServerName>, ReadError> {
+    pub(crate) async fn other_servers(&self, limit: usize) -> Result<Vec<OwnedServerName>, ReadError> {
         let Some(current) = Current::read(self.context(), self.info()).await? else { return Ok(Vec::new()) };
         let mut servers: Vec<OwnedServerName> = Vec::new();
         let mut rest = Some(KeyRange::prefix(&(self.nid(),)));
