@@ -208,3 +208,62 @@ async fn history(far: &Far<'_>) -> Vec<Pdu> {
     let parse = |event: &RawPdu| Pdu::parse(far.room.version(), event.get().as_bytes());
     events.iter().map(|event| parse(event).expect("a PDU")).collect()
 }
+
+/// Has `hs.test` answer backfill with these events and everything else as it is.
+fn gives(world: &World, here: &Server, events: &[&Pdu]) {
+    let parse = |event: &&Pdu| serde_json::from_str::<Value>(event.json()).expect("JSON");
+    let answer = json!({ "pdus": events.iter().map(parse).collect::<Vec<_>>() }).to_string();
+    let honest = here.federation.clone();
+    world.servers.serve(here.name.clone(), move |request| {
+        let (answer, honest) = (answer.clone(), honest.clone());
+        async move {
+            if request.uri().path().starts_with("/_matrix/federation/v1/backfill/") {
+                return http::Response::new(answer.into());
+            }
+            testkit::world::serve(honest, request).await
+        }
+    });
+}
+
+#[tokio::test]
+async fn what_is_rejected_is_not_shown_and_does_not_end_the_history() {
+    let world = World::new();
+    let (here, there) = (world.server("hs.test", 1).await, world.server("b.test", 2).await);
+    let mut far = Far::joined(&here, &there, "11", "shared").await;
+    let (alice, bob, mallory) = (far.alice.clone(), far.bob.clone(), here.user("mallory").await);
+    let said = far.make(&alice, "m.room.message", None, &json!({ "body": "said" })).await;
+    far.hand_in(said.clone()).await;
+    let at = far.last.clone();
+    let bad = far.make(&mallory, "m.room.message", None, &json!({ "body": "bad" })).await;
+    far.last = bad.event_id().clone();
+    let named = json!({ "membership": "join", "displayname": "Bob" });
+    let join = far.make(&bob, "m.room.member", Some(bob.as_str()), &named).await;
+    far.begin_there(&join, &at).await;
+    gives(&world, &here, &[&bad, &said]);
+    let reader = reader(&there, &bob).await;
+    let page = back(&there, &reader, far.id(), None, 2).await;
+    let ids: Vec<_> = page.chunk.iter().map(|event| event.event.header.event_id.as_str()).collect();
+    assert_eq!(ids, [join.event_id().as_str(), said.event_id().as_str()]);
+    is_whole(&there).await;
+}
+
+#[tokio::test]
+async fn a_room_has_one_beginning_whatever_a_server_gives() {
+    let world = World::new();
+    let (here, there) = (world.server("hs.test", 1).await, world.server("b.test", 2).await);
+    let mut far = Far::joined(&here, &there, "10", "shared").await;
+    let (alice, bob) = (far.alice.clone(), far.bob.clone());
+    let at = far.say("at").await;
+    let create = json!({ "creator": alice, "room_version": "10" });
+    let second = far.make(&alice, "m.room.create", Some(""), &create).await;
+    far.last = second.event_id().clone();
+    let join = far.make(&bob, "m.room.member", Some(bob.as_str()), &json!({ "membership": "join", "x": 1 })).await;
+    far.begin_there(&join, &at).await;
+    gives(&world, &here, &[&second]);
+    let reader = reader(&there, &bob).await;
+    let page = back(&there, &reader, far.id(), None, 10).await;
+    let ids: Vec<_> = page.chunk.iter().map(|event| event.event.header.event_id.as_str()).collect();
+    assert_eq!(ids[0], join.event_id().as_str());
+    assert!(!ids.contains(&second.event_id().as_str()), "{ids:?}");
+    is_whole(&there).await;
+}

@@ -7,7 +7,7 @@ use rooms::{
     auth::auth_types_for,
     pdu::{BuildInput, build},
 };
-use ruma::{OwnedEventId, OwnedUserId, RoomId, UserId, canonical_json::CanonicalJsonObject};
+use ruma::{EventId, OwnedEventId, OwnedUserId, RoomId, UserId, canonical_json::CanonicalJsonObject};
 use serde_json::{Value, json};
 use testkit::world::Server;
 
@@ -84,9 +84,15 @@ impl<'a> Far<'a> {
         let bob = self.bob.clone();
         let join = self.make(&bob, "m.room.member", Some(bob.as_str()), &json!({ "membership": "join" })).await;
         self.hand_in(join.clone()).await;
+        self.begin_there(&join, join.event_id()).await;
+        join.event_id().clone()
+    }
+
+    /// The room begins on Bob's server with an event, and with the state that was before another.
+    pub(crate) async fn begin_there(&self, event: &Pdu, at: &EventId) {
         let rooms = &self.there.parts.rooms;
         let remote = rooms.remote().expect("federation");
-        let state = self.there.client.state(&self.here.name, self.id(), join.event_id()).await.expect("a state");
+        let state = self.there.client.state(&self.here.name, self.id(), at).await.expect("a state");
         let staging = rooms.stage(self.id(), self.room.version()).await.expect("staged");
         let bytes = |events: &[RawPdu]| events.iter().map(|event| event.get().as_bytes().to_vec()).collect();
         let of_state: Vec<Vec<u8>> = bytes(&state.pdus);
@@ -102,9 +108,8 @@ impl<'a> Far<'a> {
         let id = |event: &Vec<u8>| Pdu::parse(self.room.version(), event).expect("a PDU").event_id().clone();
         let ids: Vec<_> = of_state.iter().map(id).collect();
         let root = staging.state(&ids).await.expect("a state");
-        let json = join.json().as_bytes().to_vec();
+        let json = event.json().as_bytes().to_vec();
         staging.begin(json, root, remote, storage::Batch::new()).await.expect("begun");
-        join.event_id().clone()
     }
 
     /// Bob's membership becomes this by himself.

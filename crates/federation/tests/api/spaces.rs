@@ -62,9 +62,10 @@ async fn a_tree_goes_on_on_other_servers() {
     let asked = world.servers.asked().len();
     assert_eq!(names(&tree(&here, &alice, &root).await).len(), 4);
     assert_eq!(world.servers.asked().len(), asked, "what was described lately isn't asked for again");
-    let summary = here.parts.rooms.room_summary(Some(&alice), &leaf, &[there.name.clone()]).await.expect("described");
+    let summary =
+        here.parts.rooms.room_summary(Some(&alice), &leaf, std::slice::from_ref(&there.name)).await.expect("described");
     assert_eq!(summary.summary.published.name.as_deref(), Some("leaf"));
-    let unknown = here.parts.rooms.room_summary(None, &leaf, &[there.name.clone()]).await;
+    let unknown = here.parts.rooms.room_summary(None, &leaf, std::slice::from_ref(&there.name)).await;
     assert!(matches!(unknown, Err(ReadRoomError::NotFound)), "strangers have nobody asked: {unknown:?}");
 }
 
@@ -116,7 +117,7 @@ async fn what_a_server_says_of_its_rooms_is_bounded_and_must_make_sense() {
     ];
     world.servers.serve(server_name!("evil.test").to_owned(), move |request| {
         let number =
-            request.uri().path().rsplit("r").next().and_then(|rest| rest.split('%').next()?.parse::<usize>().ok());
+            request.uri().path().rsplit('r').next().and_then(|rest| rest.split('%').next()?.parse::<usize>().ok());
         let answer = answers[number.unwrap_or_default().min(4)].to_string();
         async move { http::Response::new(answer.into()) }
     });
