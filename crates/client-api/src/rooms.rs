@@ -137,16 +137,6 @@ fn details(who: &Requester, reason: Option<String>) -> Details {
     Details { reason, local: send::local_of(who, None), ..Details::default() }
 }
 
-/// A room id, or the id that an alias leads to.
-pub(crate) async fn resolve(api: &Api, text: &str) -> ApiResult<OwnedRoomId> {
-    let id =
-        OwnedRoomOrAliasId::try_from(text).map_err(|_| ApiError::invalid_param("Neither a room id nor an alias"))?;
-    match OwnedRoomId::try_from(id) {
-        Ok(room) => Ok(room),
-        Err(alias) => Ok(api.rooms.find_alias(&alias).await?.room_id),
-    }
-}
-
 /// A room id, or the id that an alias of any server leads to; and by which servers one comes there, besides those that the client names.
 pub(crate) async fn way_to(api: &Api, text: &str, via: Via) -> ApiResult<(OwnedRoomId, Vec<OwnedServerName>)> {
     let id =
