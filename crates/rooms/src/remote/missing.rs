@@ -98,13 +98,13 @@ impl<'a> Pull<'a> {
                 servers.push(server.to_owned());
             }
         }
-        Self::of(room, remote, servers)
+        Ok(Self::of(room, remote, servers))
     }
 
     /// Fetching from some servers, one after the other, that is for no event that was sent.
     pub(super) fn of(room: &'a Room, remote: &'a Remote, servers: Vec<OwnedServerName>) -> Self {
         let budget = Budget::new(room.context().clock.clone());
-        Ok(Self { room, remote, servers, budget, states: Mutex::default() })
+        Self { room, remote, servers, budget, states: Mutex::default() }
     }
 
     /// What becomes of the event with all that can be had.
