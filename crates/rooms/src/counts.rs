@@ -32,6 +32,7 @@ use crate::{
     read::{Reader, Reads, RoomView, Wishes},
     receipts::Place,
     render::StoredEvent,
+    visibility::Eyes,
 };
 
 use judge::{Judge, PushEvents};
@@ -124,22 +125,23 @@ impl Counting<'_> {
 }
 
 impl Reads {
-    /// The unread counts of a user in a room; `None` if they are not in it. `wishes` are the user's, in the same view.
+    /// The unread counts of a user in a room; `None` if they are not in it. `wishes` and `eyes` are the user's, in the same view.
     pub(crate) async fn unread(
         &self,
         room: &RoomView<'_>,
         reader: &Reader,
         wishes: &Wishes,
+        eyes: &mut Eyes<'_>,
     ) -> Result<Option<Arc<Counted>>, ReadError> {
         let (key, counting) = ((reader.user_nid, room.nid), Counting { room, reader, wishes });
         let known = self.0.counts.counted.get(&key);
         let upto = known.as_ref().map(|known| known.upto);
         let mut counted = match self.known(counting, known).await? {
-            Some(known) => self.count_on(counting, &known).await?,
+            Some(known) => self.count_on(counting, eyes, &known).await?,
             None => None,
         };
         if counted.is_none() {
-            counted = self.count_anew(counting).await?;
+            counted = self.count_anew(counting, eyes).await?;
         }
         let Some(mut counted) = counted else { return Ok(None) };
         if counted.not_stored >= STORED_AFTER && self.store(&counted, key, room).await? {
@@ -184,7 +186,7 @@ impl Reads {
     }
 
     /// Counts from where the user joined; `None` if they are not in the room.
-    async fn count_anew(&self, counting: Counting<'_>) -> Result<Option<Counted>, ReadError> {
+    async fn count_anew(&self, counting: Counting<'_>, eyes: &mut Eyes<'_>) -> Result<Option<Counted>, ReadError> {
         let Counting { room, reader, wishes } = counting;
         let Some(member) = counting.member().await? else { return Ok(None) };
         let since = since::joined(room, reader, member.value.rix).await?;
@@ -198,12 +200,17 @@ impl Reads {
             changed: StreamPosition::ZERO,
             not_stored: 0,
         };
-        let counted = self.walk(counting, &nothing, &HashSet::new(), StreamPosition::ZERO).await?;
+        let counted = self.walk(counting, eyes, &nothing, &HashSet::new(), StreamPosition::ZERO).await?;
         Ok(Some(counted.expect("nothing that was counted has been redacted")))
     }
 
     /// Counts what has come since; `None` if that doesn't do.
-    async fn count_on(&self, counting: Counting<'_>, known: &Counted) -> Result<Option<Counted>, ReadError> {
+    async fn count_on(
+        &self,
+        counting: Counting<'_>,
+        eyes: &mut Eyes<'_>,
+        known: &Counted,
+    ) -> Result<Option<Counted>, ReadError> {
         let Counting { room, reader, .. } = counting;
         if known.upto == room.view.position() {
             return Ok(Some(known.clone()));
@@ -225,7 +232,7 @@ impl Reads {
                 }
             }
         }
-        self.walk(counting, &base, &again, from).await
+        self.walk(counting, eyes, &base, &again, from).await
     }
 
     /// Walks back over the log from its end and counts what is new since `base`, and of the threads in `again` what came since `from` too.
@@ -233,13 +240,14 @@ impl Reads {
     async fn walk(
         &self,
         counting: Counting<'_>,
+        eyes: &mut Eyes<'_>,
         base: &Counted,
         again: &HashSet<Option<String>>,
         from: StreamPosition,
     ) -> Result<Option<Counted>, ReadError> {
         let Counting { room, reader, wishes } = counting;
         let mut walk = Walk { base, again, tally: base.tally.clone(), new: Tally::default(), closed: HashSet::new() };
-        let mut judge = Judge::new(room, reader, wishes, &self.0.counts.events).await?;
+        let mut judge = Judge::new(room, reader, wishes, &self.0.counts.events, eyes.slot());
         let start = if again.is_empty() { base.upto.next() } else { from.min(base.upto.next()) };
         let start = start.max(position_of(base.since)).max(base.read_to.everything().map_or(start, position_of));
         let since = StreamPosition(start.0.saturating_sub(1));
@@ -260,7 +268,7 @@ impl Reads {
                 if walk.takes_back(room, &event, position).await? {
                     return Ok(None);
                 }
-                walk.take(&mut judge, Row { place, position, event, root }).await?;
+                walk.take(&mut judge, eyes, Row { place, position, event, root }).await?;
             }
             next = match page.rest {
                 Some(range) => Some(room.view.scan::<RoomLog>(&range, PAGE, Direction::Backward).await?),
@@ -306,7 +314,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    async fn take(&mut self, judge: &mut Judge<'_>, row: Row) -> Result<(), ReadError> {
+    async fn take(&mut self, judge: &mut Judge<'_>, eyes: &mut Eyes<'_>, row: Row) -> Result<(), ReadError> {
         let is_new = row.position > self.base.upto;
         if judge.is_own(&row.event) {
             if judge.reads(&row.event).await? {
@@ -327,7 +335,7 @@ impl Walk<'_> {
             }
             thread = Some(root);
         }
-        let Some(outcome) = judge.outcome(&row.event, row.root).await? else { return Ok(()) };
+        let Some(outcome) = judge.outcome(eyes, &row.event, row.root).await? else { return Ok(()) };
         let highlight = outcome.highlight;
         let thread = match thread {
             Some(thread) => thread,

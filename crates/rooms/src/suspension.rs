@@ -3,7 +3,6 @@
 
 use ruma::{OwnedEventId, UserId};
 use storage::schema::rooms::EventHeaders;
-use users::Status;
 
 use crate::{
     context::{Context, read_error},
@@ -24,8 +23,7 @@ pub(crate) async fn check(room: &Room, outgoing: &Outgoing) -> Result<(), SendEr
 /// Whether a user of this server is suspended.
 pub(crate) async fn is_suspended(context: &Context, user: &UserId) -> Result<bool, SendError> {
     let Some(nid) = context.user_nid(user).await? else { return Ok(false) };
-    let account = context.users.account(nid).await.map_err(read_error)?;
-    Ok(account.is_some_and(|account| account.status == Status::Suspended))
+    Ok(context.users.is_suspended(nid).await.map_err(read_error)?)
 }
 
 fn leaves(outgoing: &Outgoing) -> bool {

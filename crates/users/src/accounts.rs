@@ -1,5 +1,7 @@
 //! Accounts: numbers, names, and what an administrator decides about them.
 
+mod suspended;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use primitives::{UnixMillis, UserNid};
@@ -14,6 +16,8 @@ use storage::{
 };
 
 use crate::error::{MAX_ATTEMPTS, Outcome, StoreError, outcome};
+pub(crate) use suspended::Changing;
+use suspended::Suspended;
 
 /// The name of the counter of users who asked to be erased.
 const ERASED_USERS: &str = "erased_user";
@@ -87,13 +91,15 @@ pub struct Accounts {
     ids: Cache<UserNid, OwnedUserId>,
     /// Some user may have asked to be erased. While none has, nobody needs to be looked up for it.
     any_erased: AtomicBool,
+    suspended: Suspended,
 }
 
 impl Accounts {
     /// The accounts in this store, of a server of this name.
     pub fn new(storage: Storage, server_name: OwnedServerName) -> Self {
         let (numbers, ids) = (Cache::new(CACHED_NUMBERS), Cache::new(CACHED_NUMBERS));
-        Self { storage, server_name, numbers, ids, any_erased: AtomicBool::new(true) }
+        let (any_erased, suspended) = (AtomicBool::new(true), Suspended::new());
+        Self { storage, server_name, numbers, ids, any_erased, suspended }
     }
 
     /// Looks whether any user has asked to be erased.
@@ -192,6 +198,22 @@ impl Accounts {
         }))
     }
 
+    /// Whether an account is suspended, and neither locked nor deactivated besides.
+    pub async fn is_suspended(&self, user: UserNid) -> Result<bool, StoreError> {
+        let moment = self.suspended.moment();
+        if let Some(known) = self.suspended.get(user, moment) {
+            return Ok(known);
+        }
+        let suspended = self.row(user).await?.is_some_and(|row| status(&row) == Status::Suspended);
+        self.suspended.remember(user, moment, suspended);
+        Ok(suspended)
+    }
+
+    /// Announces a commit that may change what an account may do.
+    pub(crate) fn changing(&self) -> Changing<'_> {
+        self.suspended.changing()
+    }
+
     pub(crate) async fn row(&self, user: UserNid) -> Result<Option<AccountRow>, StoreError> {
         Ok(self.storage.view().get::<tables::Accounts>(&(user,)).await?)
     }
@@ -210,7 +232,10 @@ impl Accounts {
             let mut batch = Batch::new();
             batch.assert_equals::<tables::Accounts>(&(user,), &row).put::<tables::Accounts>(&(user,), &changed);
             batch.merge(rider.clone());
-            if let Outcome::Done(_) = outcome(self.storage.commit(batch).await)? {
+            let changing = self.changing();
+            let committed = self.storage.commit(batch).await;
+            changing.end();
+            if let Outcome::Done(_) = outcome(committed)? {
                 return Ok(true);
             }
         }

@@ -225,7 +225,10 @@ impl AccountChanges {
                 self.accounts.count_erased(&mut batch).await?;
             }
             let riders = batch.merge(rider.clone());
-            match self.storage.commit(batch).await {
+            let changing = self.accounts.changing();
+            let committed = self.storage.commit(batch).await;
+            changing.end();
+            match committed {
                 Ok(_) => return Ok(()),
                 Err(CommitError::Conflict(index)) if riders.contains(&index) => {
                     return Err(DeactivateError::RiderConflict);
@@ -296,7 +299,14 @@ mod tests {
         assert!(world.users.looked_after(&root_asks, &root.user_id).await.is_ok(), "one's own may be looked at");
         assert!(matches!(world.users.looked_after(&root_asks, &other.user_id).await, Err(Protected)));
         lock(&root_asks, "@bob:hs1").await.expect("locked");
+        let suspended = async || world.users.is_suspended(bob.user_nid).await.expect("read");
+        assert!(!suspended().await);
         world.users.moderate(&root_asks, &bob.user_id, Administration::Suspended(true)).await.expect("suspended");
+        assert!(!suspended().await, "the lock counts");
+        world.users.moderate(&root_asks, &bob.user_id, Administration::Locked(false)).await.expect("unlocked");
+        assert!(suspended().await && suspended().await);
+        lock(&root_asks, "@bob:hs1").await.expect("locked");
+        assert!(!suspended().await);
         let account = world.users.looked_after(&root_asks, &bob.user_id).await.expect("looked at");
         assert_eq!(account.restrictions, Restrictions { locked: true, suspended: true });
         assert_eq!(account.status, Status::Locked);

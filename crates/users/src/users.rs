@@ -199,6 +199,11 @@ impl Users {
         self.0.accounts.get(user).await
     }
 
+    /// Whether an account is suspended, and neither locked nor deactivated besides.
+    pub async fn is_suspended(&self, user: UserNid) -> Result<bool, StoreError> {
+        self.0.accounts.is_suspended(user).await
+    }
+
     /// Makes an account.
     pub async fn register(&self, new: NewAccount) -> Result<Registered, RegisterError> {
         self.0.registration.register(new).await

@@ -19,7 +19,7 @@ use crate::{
     power::Powers,
     read::{Reader, RoomView, Wishes},
     render::StoredEvent,
-    visibility::{Eyes, Standing},
+    visibility::Eyes,
 };
 
 /// Events that are kept in the form in which rules look at them: one serves all members.
@@ -40,7 +40,6 @@ pub(super) struct Judge<'a> {
     reader: &'a Reader,
     rules: &'a Compiled,
     events: &'a PushEvents,
-    eyes: Eyes<'a>,
     slot: Option<Slot>,
     /// What was looked up, by the state that it was looked up in.
     states: HashMap<NodeId, StateFacts>,
@@ -55,16 +54,16 @@ struct StateFacts {
 }
 
 impl<'a> Judge<'a> {
-    pub(super) async fn new(
+    /// `slot` is the user's member slot in the room.
+    pub(super) fn new(
         room: &'a RoomView<'a>,
         reader: &'a Reader,
         wishes: &'a Wishes,
         events: &'a PushEvents,
-    ) -> Result<Self, ReadError> {
-        let (rules, ignored) = (&wishes.rules.compiled, wishes.ignored.clone());
-        let eyes = Eyes::standing_as(room, &reader.user_id, ignored, Standing::Joined).await?;
-        let slot = room.slot("m.room.member", reader.user_id.as_str()).await?;
-        Ok(Self { room, reader, rules, events, eyes, slot, states: HashMap::new() })
+        slot: Option<Slot>,
+    ) -> Self {
+        let rules = &wishes.rules.compiled;
+        Self { room, reader, rules, events, slot, states: HashMap::new() }
     }
 
     /// Whether the user sent an event.
@@ -82,16 +81,18 @@ impl<'a> Judge<'a> {
         Ok(local.is_none_or(|local| local.delay_id.is_none()))
     }
 
-    /// What is to be done with an event that somebody else sent, if the user is to be told of it. `root` is the room's state when it came.
+    /// What is to be done with an event that somebody else sent, if the user, whose eyes these are, is to be told of it. `root` is the room's
+    /// state when it came.
     pub(super) async fn outcome(
         &mut self,
+        eyes: &mut Eyes<'_>,
         event: &StoredEvent,
         root: NodeId,
     ) -> Result<Option<&'a Arc<Outcome>>, ReadError> {
-        if self.eyes.ignored().any(|user| user == event.header.sender) {
+        if eyes.ignored().any(|user| user == event.header.sender) {
             return Ok(None);
         }
-        if !self.eyes.sees(&event.header).await? || self.room.redaction_of(event).await?.is_some() {
+        if !eyes.sees(&event.header).await? || self.room.redaction_of(event).await?.is_some() {
             return Ok(None);
         }
         let push_event = self.push_event(event);

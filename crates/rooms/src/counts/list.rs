@@ -159,7 +159,7 @@ impl<'a> Collection<'a> {
         if sight.judge.is_own(&event) {
             return Ok(None);
         }
-        let Some(outcome) = sight.judge.outcome(&event, root).await? else { return Ok(None) };
+        let Some(outcome) = sight.judge.outcome(&mut sight.shower.eyes, &event, root).await? else { return Ok(None) };
         if self.request.only_highlights && !outcome.highlight {
             return Ok(None);
         }
@@ -176,9 +176,10 @@ impl<'a> Collection<'a> {
     async fn sight(&self, room: &'a RoomView<'a>) -> Result<Sight<'a>, ReadError> {
         let member = self.view.get::<Memberships>(&(self.reader.user_nid, room.nid)).await?;
         let rix = member.map_or(Rix(0), |member| member.value.rix);
+        let shower = Shower::for_member(room, self.reader, self.wishes, self.now).await?;
         Ok(Sight {
-            judge: Judge::new(room, self.reader, self.wishes, self.events).await?,
-            shower: Shower::for_member(room, self.reader, self.wishes, self.now).await?.for_sync(&Filter::default()),
+            judge: Judge::new(room, self.reader, self.wishes, self.events, shower.eyes.slot()),
+            shower: shower.for_sync(&Filter::default()),
             read_to: ReadTo::load(room, self.reader).await?,
             since: since::joined(room, self.reader, rix).await?,
         })

@@ -228,12 +228,13 @@ impl Run {
         let view = self.server.storage.view();
         let room = reads.room(&view, self.room.id()).await.expect("read").expect("there");
         let wishes = reads.wishes(&view, &reader).await.expect("read");
-        let counted = reads.unread(&room, &reader, &wishes).await.expect("read").expect("in the room");
+        let mut eyes = Eyes::open(&room, &reader.user_id, reader.user_nid).await.expect("read");
+        let counted = reads.unread(&room, &reader, &wishes, &mut eyes).await.expect("read").expect("in the room");
         assert_eq!(counted.tally, self.model.counts(), "{:#?}", self.model);
         // So that the next start goes on from there.
         reads.store(&counted, (reader.user_nid, room.nid), &room).await.expect("read");
         let counting = Counting { room: &room, reader: &reader, wishes: &wishes };
-        let anew = reads.count_anew(counting).await.expect("read").expect("in the room");
+        let anew = reads.count_anew(counting, &mut eyes).await.expect("read").expect("in the room");
         assert_eq!((&anew.tally, anew.since), (&counted.tally, counted.since));
     }
 }

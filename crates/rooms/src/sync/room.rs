@@ -93,7 +93,7 @@ impl Reads {
             Member::Left(_) => Events::default(),
         };
         let counted = match member {
-            Member::Joined { .. } => self.unread(room, asked.reader, wishes).await?,
+            Member::Joined { .. } => self.unread(room, asked.reader, wishes, &mut shower.eyes).await?,
             Member::Left(_) => None,
         };
         let recounted = counted.as_ref().zip(since).is_some_and(|(counted, since)| counted.changed_after(since));

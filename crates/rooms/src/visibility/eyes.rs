@@ -79,6 +79,11 @@ impl<'a> Eyes<'a> {
         })
     }
 
+    /// The reader's member slot, if they ever had one.
+    pub(crate) fn slot(&self) -> Option<Slot> {
+        self.slot
+    }
+
     /// How the reader stands to the room.
     pub(crate) fn standing(&self) -> Standing {
         self.standing
