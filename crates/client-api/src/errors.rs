@@ -485,6 +485,7 @@ impl From<ReceiptError> for ApiError {
             ReceiptError::NotInRoom => Self::forbidden("You are not in this room"),
             ReceiptError::UnknownEvent => Self::not_found("No such event"),
             ReceiptError::OtherThread => Self::invalid_param(error.to_string()),
+            ReceiptError::Marker(error) => error.into(),
             ReceiptError::Unavailable => Self::new(StatusCode::SERVICE_UNAVAILABLE, "M_UNKNOWN", error.to_string()),
             ReceiptError::Storage(error) => Self::internal(error),
         }

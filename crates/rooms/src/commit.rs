@@ -1,8 +1,6 @@
 //! Committing a change, and what follows a commit: the worker's memory, then the readers' (I1, I2).
 
-use std::collections::BTreeSet;
-
-use primitives::{StreamPosition, UserNid};
+use primitives::StreamPosition;
 use ruma::UserId;
 use storage::{
     Batch, CommitError, Positioned, Raw,
@@ -10,6 +8,9 @@ use storage::{
 };
 
 use crate::{change::Change, memory::Memory, render::StoredEvent};
+
+/// Of a room with more local members, those who wait are looked through instead of the members.
+const CROWD: usize = 500;
 
 impl Change {
     /// Whether the change writes or asserts anything at all.
@@ -52,9 +53,7 @@ impl Change {
         if self.begins_job {
             context.signals.begin_job();
         }
-        for user in self.concerned(logs) {
-            context.users.wakeups().wake(user, position);
-        }
+        self.wake(logs, position);
         Ok((self.memory, position))
     }
 
@@ -116,10 +115,16 @@ impl Change {
         }
     }
 
-    /// Local users who may see something new. `logs`: something was appended to the room's log.
-    fn concerned(&self, logs: bool) -> BTreeSet<UserNid> {
-        let members = self.memory.local.iter().filter(|(_, membership)| **membership == Membership::Join);
-        let members = members.map(|(user, _)| *user).filter(|_| logs);
-        members.chain(self.affected.iter().copied()).collect()
+    /// Wakes the local users who may see something new. `logs`: something was appended to the room's log.
+    fn wake(&self, logs: bool, position: StreamPosition) {
+        let (wakeups, local) = (self.context.users.wakeups(), &self.memory.local);
+        let joined = |membership: Option<&Membership>| membership == Some(&Membership::Join);
+        if logs && local.len() > CROWD {
+            wakeups.wake_crowd(|user| joined(local.get(&user)), position);
+        } else if logs {
+            local.iter().filter(|(_, member)| joined(Some(member))).for_each(|(user, _)| wakeups.wake(*user, position));
+        }
+        // Who was told above is not woken again.
+        self.affected.iter().for_each(|user| wakeups.wake(*user, position));
     }
 }

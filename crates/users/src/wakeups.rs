@@ -66,14 +66,17 @@ impl Wakeups {
         self.tell(user, News { position: StreamPosition::ZERO, ephemeral });
     }
 
+    /// The same for all whom it concerns, of whom there are many: looks at those who wait, not at those whom it concerns.
+    pub fn wake_crowd(&self, concerns: impl Fn(UserNid) -> bool, position: StreamPosition) {
+        let news = News { position, ephemeral: 0 };
+        for shard in self.shards.iter() {
+            shard.lock().iter().filter(|(user, _)| concerns(**user)).for_each(|(_, sender)| tell(sender, news));
+        }
+    }
+
     fn tell(&self, user: UserNid, news: News) {
         if let Some(sender) = self.shard(user).lock().get(&user) {
-            sender.send_if_modified(|newest| {
-                let newer = news.goes_beyond(newest);
-                newest.position = newest.position.max(news.position);
-                newest.ephemeral = newest.ephemeral.max(news.ephemeral);
-                newer
-            });
+            tell(sender, news);
         }
     }
 
@@ -104,6 +107,15 @@ impl Wakeups {
     pub fn users_waited_for(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
+}
+
+fn tell(sender: &watch::Sender<News>, news: News) {
+    sender.send_if_modified(|newest| {
+        let newer = news.goes_beyond(newest);
+        newest.position = newest.position.max(news.position);
+        newest.ephemeral = newest.ephemeral.max(news.ephemeral);
+        newer
+    });
 }
 
 /// Listens for a user's news until it is dropped.
@@ -183,6 +195,15 @@ mod tests {
         let outcome = tokio::time::timeout(Duration::from_millis(20), waiter.newer_than(newest)).await;
         assert!(outcome.is_err());
         assert_eq!(wakeups.waited_for(), [BOB]);
+    }
+
+    #[tokio::test]
+    async fn of_a_crowd_those_are_woken_whom_it_concerns() {
+        let wakeups = Wakeups::default();
+        let (mut bob, mut other) = (wakeups.waiter(BOB), wakeups.waiter(UserNid(2)));
+        wakeups.wake_crowd(|user| user == BOB, StreamPosition(7));
+        assert_eq!(bob.newer_than(at(6)).await, at(7));
+        assert!(tokio::time::timeout(Duration::from_millis(20), other.newer_than(at(6))).await.is_err());
     }
 
     #[tokio::test]

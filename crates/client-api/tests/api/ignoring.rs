@@ -35,11 +35,13 @@ async fn messages_of_ignored_users_are_left_out_and_state_is_not() {
     assert_eq!(of_type(events, "m.room.topic")["sender"], bob.id.as_str());
     let page = alice.get(&format!("v3/rooms/{room}/messages?dir=b")).await.ok();
     assert_eq!(bodies(&page["chunk"]), ["shown"]);
-    // Whoever asks for one event gets it.
-    assert_eq!(alice.get(&format!("v3/rooms/{room}/event/{hidden}")).await.ok()["content"]["body"], "hidden");
+    for path in ["event", "context"] {
+        alice.get(&format!("v3/rooms/{room}/{path}/{hidden}")).await.refused(404, "M_NOT_FOUND");
+    }
     assert_eq!(bodies(&bob.get(&format!("v3/rooms/{room}/messages?dir=b")).await.ok()["chunk"]), ["shown", "hidden"]);
     // What was missed stays missed for a sync that goes on; a new one shows it.
     ignore(&alice, &[]).await;
+    assert_eq!(alice.get(&format!("v3/rooms/{room}/event/{hidden}")).await.ok()["content"]["body"], "hidden");
     let later = alice.sync(Some(&news["next_batch"])).await;
     assert!(later["rooms"].is_null());
     assert_eq!(bodies(&alice.get(&format!("v3/rooms/{room}/messages?dir=b")).await.ok()["chunk"]), ["shown", "hidden"]);

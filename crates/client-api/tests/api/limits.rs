@@ -13,9 +13,12 @@ use crate::support::{Answer, Site, User, bodies};
 
 /// A server with the rates that are the default.
 async fn strict() -> Site {
+    strict_with(users::Options::new(server_name())).await
+}
+
+async fn strict_with(mut options: users::Options) -> Site {
     let clock = ManualClock::new(UnixMillis(1_700_000_000_000));
     let shared: SharedClock = clock.clone();
-    let mut options = users::Options::new(server_name());
     options.registration = RegistrationMode::Open;
     options.password_hash.memory_kib = 8;
     options.password_hash.iterations = 1;
@@ -120,4 +123,22 @@ async fn joins_have_a_rate() {
     assert_eq!(joined, 10);
     site.parts.clock.advance(wait_after(&refused));
     bob.join(&room).await.ok();
+}
+
+#[tokio::test]
+async fn a_marker_for_which_there_is_no_place_is_refused_with_all_that_came_with_it() {
+    let mut options = users::Options::new(server_name());
+    options.account_data_sizes.max_types = 1;
+    let site = strict_with(options).await;
+    let alice = site.user("alice").await;
+    let room = alice.room(json!({})).await;
+    let event = alice.say(&room, "1", "read").await;
+    alice.put(&format!("v3/user/{}/rooms/{room}/account_data/a", alice.id), json!({ "x": 1 })).await.ok();
+    let markers = format!("v3/rooms/{room}/read_markers");
+    let both = json!({ "m.fully_read": event, "m.read": event });
+    alice.post(&markers, both).await.refused(400, "M_RESOURCE_LIMIT_EXCEEDED");
+    let ephemeral = async || alice.sync(None).await["rooms"]["join"][&room]["ephemeral"].clone();
+    assert!(!ephemeral().await.to_string().contains("m.receipt"));
+    alice.post(&markers, json!({ "m.read": event })).await.ok();
+    assert!(ephemeral().await.to_string().contains("m.receipt"));
 }

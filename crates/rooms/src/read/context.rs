@@ -49,7 +49,8 @@ pub struct Context {
 }
 
 impl Reads {
-    /// An event, what was around it, and the state at the end. Not found if the reader may not see the event.
+    /// An event, what was around it, and the state at the end. Not found if the reader may not see the event or ignores its
+    /// sender.
     pub async fn context(
         &self,
         reader: &Reader,
@@ -62,7 +63,7 @@ impl Reads {
         let rix = room.find_event(&request.event_id).await?.ok_or(ReadRoomError::NotFound)?;
         let event = room.event(rix).await?.ok_or(ReadRoomError::NotFound)?;
         let mut shower = Shower::open(&room, reader, self.0.clock.now()).await?;
-        if !shower.eyes.sees(&event.header).await? {
+        if shower.ignores(&event) || !shower.eyes.sees(&event.header).await? {
             return Err(ReadRoomError::NotFound);
         }
         let access = Access::of(&head, &mut shower.eyes).await;

@@ -12,7 +12,8 @@ use crate::{
 };
 
 impl Reads {
-    /// An event. Not found if it is of another room, if the reader may not see it, or if it was not accepted: all look the same.
+    /// An event. Not found if it is of another room, if the reader may not see it or ignores its sender, or if it was not accepted: all look
+    /// the same.
     pub async fn event(
         &self,
         reader: &Reader,
@@ -44,7 +45,7 @@ impl Reads {
         let rix = room.find_event(event_id).await?.ok_or(ReadRoomError::NotFound)?;
         let event = room.event(rix).await?.ok_or(ReadRoomError::NotFound)?;
         let mut shower = Shower::open(room, reader, self.0.clock.now()).await?;
-        if !shower.eyes.sees(&event.header).await? {
+        if shower.ignores(&event) || !shower.eyes.sees(&event.header).await? {
             return Err(ReadRoomError::NotFound);
         }
         let shown = shower.show_with_relations(&[event]).await?;

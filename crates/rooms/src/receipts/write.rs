@@ -40,6 +40,9 @@ pub enum ReceiptError {
     /// The event has nothing to do with the thread.
     #[error("the event is not related to the thread")]
     OtherThread,
+    /// The user has as much account data in the room as they may, so there is no place for a fully-read marker.
+    #[error(transparent)]
+    Marker(AccountDataError),
     /// The store can't take it now.
     #[error("receipts cannot be stored at the moment")]
     Unavailable,
@@ -201,8 +204,8 @@ struct FullyRead {
 fn unmarked(error: AccountDataError) -> ReceiptError {
     match error {
         AccountDataError::Store(error @ StoreError::Read(_)) => read_error(error).into(),
-        // The room has as much account data as it may.
-        _ => ReceiptError::Unavailable,
+        AccountDataError::Store(_) => ReceiptError::Unavailable,
+        refused => ReceiptError::Marker(refused),
     }
 }
 
