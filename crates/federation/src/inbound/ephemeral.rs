@@ -120,10 +120,8 @@ async fn receipts_in(
     }
     match room.keep_receipts(&receipts).await {
         Ok(()) => Ok(()),
-        Err(error @ (ReceiptError::NotInRoom | ReceiptError::UnknownEvent | ReceiptError::OtherThread)) => {
-            Err(EduError::Refused(error.to_string()))
-        }
         Err(error @ (ReceiptError::Unavailable | ReceiptError::Storage(_))) => Err(internal(error)),
+        Err(refused) => Err(EduError::Refused(refused.to_string())),
     }
 }
 
