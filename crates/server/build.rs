@@ -1,8 +1,6 @@
 //! Has the linker keep one copy of functions whose code is the same: generic code and the bodies of asynchronous functions are compiled once for
 //! every crate that uses them, and what lies in memory of an idle server is mostly its program.
 
-#![expect(clippy::print_stdout, reason = "that is how a build script speaks to cargo")]
-
 use std::env;
 
 fn main() {
