@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(suspended.get(BOB, suspended.moment()), None, "it was read before");
         suspended.remember(BOB, suspended.moment(), true);
         assert_eq!(suspended.get(BOB, suspended.moment()), Some(true));
-        drop(suspended.changing());
+        let _abandoned = suspended.changing();
         assert_eq!(suspended.moment(), None, "nobody knows what became of that");
     }
 }
