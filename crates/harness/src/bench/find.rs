@@ -25,9 +25,9 @@ pub(super) async fn figures(folder: &Path) -> anyhow::Result<Vec<Figure>> {
     let reader = Reader { user_id: site.alice.clone(), user_nid, device_id: None };
     let space = plant(&site.rooms, &reader).await?;
     let site = reopen(site, folder).await?;
-    let (reads, clock) = (site.rooms.reads(), &site.clock);
-    let mut figures = vec![tree(reads, &reader, &space, 1, clock, "the first time").await?];
-    figures.push(tree(reads, &reader, &space, TIMES, clock, "p50").await?);
+    let (rooms, clock) = (&site.rooms, &site.clock);
+    let mut figures = vec![tree(rooms, &reader, &space, 1, clock, "the first time").await?];
+    figures.push(tree(rooms, &reader, &space, TIMES, clock, "p50").await?);
     let site = reopen(site, folder).await?;
     let (reads, clock) = (site.rooms.reads(), &site.clock);
     figures.push(directory(reads, 1, clock, "the first time").await?);
@@ -57,7 +57,7 @@ async fn plant(rooms: &Rooms, reader: &Reader) -> anyhow::Result<OwnedRoomId> {
 }
 
 async fn tree(
-    reads: &Reads,
+    rooms: &Rooms,
     reader: &Reader,
     space: &OwnedRoomId,
     times: u32,
@@ -68,7 +68,7 @@ async fn tree(
     let mut latencies = Latencies::default();
     for _ in 0..times {
         let start = clock.monotonic();
-        let page = reads.hierarchy(reader, space, request).await?;
+        let page = rooms.hierarchy(reader, space, request).await?;
         latencies.add(clock.monotonic().saturating_sub(start));
         anyhow::ensure!(page.rooms.len() == ROOMS, "{} rooms in the tree", page.rooms.len());
     }
