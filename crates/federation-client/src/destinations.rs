@@ -1,7 +1,7 @@
 //! What is kept of the servers that this one sends to: how far each has acknowledged, what it is owed, and how long it is left alone.
 
 use primitives::{Rix, RoomNid, StreamPosition, UnixMillis};
-use ruma::{OwnedServerName, OwnedUserId, ServerName, UserId};
+use ruma::{OwnedServerName, OwnedUserId, ServerName};
 use storage::{
     Batch, CommitError, Direction, KeyRange, ReadError, Storage, Text,
     schema::federation::{
@@ -13,6 +13,8 @@ use storage::{
 const PAGE: usize = 500;
 /// Attempts at rows that others change meanwhile.
 const ATTEMPTS: usize = 3;
+/// Marks that one batch writes.
+const MARKS_A_BATCH: usize = 500;
 
 /// A server that this one sends to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct Owed {
 pub struct DeviceListMark {
     /// The user.
     pub user_id: OwnedUserId,
+    /// Up to which of its changes the server has been told; zero: it never was.
+    pub since: StreamPosition,
     /// When the list changed last.
     pub changed: StreamPosition,
 }
@@ -146,8 +150,44 @@ impl Destinations {
         let view = self.storage.view();
         let page = view.scan::<DeviceListMarks>(&KeyRange::prefix(&key(server)), limit, Direction::Forward).await?;
         let marks = page.rows.into_iter();
-        let named = marks.filter_map(|((_, user), row)| Some((user.0.try_into().ok()?, row.changed)));
-        Ok(named.map(|(user_id, changed)| DeviceListMark { user_id, changed }).collect())
+        let named = marks.filter_map(|((_, user), row)| {
+            let DeviceListMarkRow { since, changed } = row;
+            Some(DeviceListMark { user_id: user.0.try_into().ok()?, since, changed })
+        });
+        Ok(named.collect())
+    }
+
+    /// Notes that servers are to be told of users' lists of devices. A mark that is there already stays where it begins: what is told follows on what
+    /// the server knows.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn mark(&self, marks: &[(OwnedServerName, DeviceListMark)]) -> Result<(), CommitError> {
+        let failed = |error: ReadError| CommitError::Failed(error.to_string());
+        for some in marks.chunks(MARKS_A_BATCH) {
+            for attempt in 1..=ATTEMPTS {
+                let keys: Vec<_> = some
+                    .iter()
+                    .map(|(server, mark)| (Text::new(server.as_str()), Text::new(mark.user_id.as_str())))
+                    .collect();
+                let rows = self.storage.view().multi_get::<DeviceListMarks>(&keys).await.map_err(failed)?;
+                let mut batch = Batch::new();
+                for ((key, row), (_, mark)) in keys.iter().zip(rows).zip(some) {
+                    let (since, changed) = row.map_or((mark.since, mark.changed), |row| {
+                        (row.since.min(mark.since), row.changed.max(mark.changed))
+                    });
+                    batch.assert_unchanged::<DeviceListMarks>(key, row.as_ref());
+                    batch.put::<DeviceListMarks>(key, &DeviceListMarkRow { since, changed });
+                }
+                match self.storage.commit(batch).await {
+                    // A server has just acknowledged one of them.
+                    Err(CommitError::Conflict(_)) if attempt < ATTEMPTS => {}
+                    Err(error) => return Err(error),
+                    Ok(_) => break,
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Writes a batch made of the functions below.
@@ -189,7 +229,7 @@ impl Destinations {
         let keys: Vec<_> = settled.marks.iter().map(|mark| (name.clone(), Text::new(mark.user_id.as_str()))).collect();
         let rows = view.multi_get::<DeviceListMarks>(&keys).await?;
         for ((key, row), mark) in keys.into_iter().zip(rows).zip(&settled.marks) {
-            if let Some(row) = row.filter(|row| row.changed <= mark.changed) {
+            if let Some(row) = row.filter(|row| row.changed <= mark.changed && row.since >= mark.since) {
                 batch.assert_equals::<DeviceListMarks>(&key, &row).delete::<DeviceListMarks>(&key);
             }
         }
@@ -228,12 +268,6 @@ impl Destinations {
     pub fn owe_nothing(batch: &mut Batch, server: &ServerName) {
         batch.delete_prefix::<DestinationRooms>(&key(server));
     }
-
-    /// Notes that a server is to be told of a user's list of devices.
-    pub fn mark(batch: &mut Batch, server: &ServerName, user: &UserId, changed: StreamPosition) {
-        let key = (Text::new(server.as_str()), Text::new(user.as_str()));
-        batch.put::<DeviceListMarks>(&key, &DeviceListMarkRow { changed });
-    }
 }
 
 fn server_name(Text(name): Text) -> Option<OwnedServerName> {
@@ -251,6 +285,24 @@ mod tests {
         Owed { room: RoomNid(room), rix: Rix(rix), position: StreamPosition(position) }
     }
 
+    fn mark(server: &ServerName, since: u64, changed: u64) -> (OwnedServerName, DeviceListMark) {
+        let (since, changed) = (StreamPosition(since), StreamPosition(changed));
+        (server.to_owned(), DeviceListMark { user_id: user_id!("@a:hs.test").to_owned(), since, changed })
+    }
+
+    #[tokio::test]
+    async fn a_mark_that_is_set_again_meanwhile_stays_and_begins_where_it_did() {
+        let (known, server) = (store(), server_name!("x.test"));
+        known.mark(&[mark(server, 90, 100)]).await.expect("written");
+        let marks = known.marks(server, 9).await.expect("read");
+        known.mark(&[mark(server, 100, 110)]).await.expect("written");
+        known.settle(server, &Settled { owed: Vec::new(), marks }, &Batch::new()).await.expect("settled");
+        let marks = known.marks(server, 9).await.expect("read");
+        assert_eq!(marks, [mark(server, 90, 110).1]);
+        known.settle(server, &Settled { owed: Vec::new(), marks }, &Batch::new()).await.expect("settled");
+        assert!(known.marks(server, 9).await.expect("read").is_empty());
+    }
+
     fn store() -> Destinations {
         let clock: SharedClock = ManualClock::new(UnixMillis(0));
         Destinations::new(Storage::memory(&clock, &Random::seeded(1)))
@@ -263,9 +315,8 @@ mod tests {
         for one in [owed(1, 5, 100), owed(2, 6, 101)] {
             Destinations::owe(&mut batch, server, one);
         }
-        Destinations::mark(&mut batch, server, user_id!("@a:hs.test"), StreamPosition(100));
-        Destinations::mark(&mut batch, server_name!("y.test"), user_id!("@a:hs.test"), StreamPosition(100));
         known.commit(batch).await.expect("written");
+        known.mark(&[mark(server, 90, 100), mark(server_name!("y.test"), 90, 100)]).await.expect("written");
         let (sent, marks) = (known.owed(server, 9).await.expect("read"), known.marks(server, 9).await.expect("read"));
         let mut batch = Batch::new();
         Destinations::owe(&mut batch, server, owed(2, 9, 105));

@@ -173,6 +173,7 @@ impl Dispatcher {
                 () = self.0.federation.users.to_device().outboxes().some() => {}
                 () = rooms.signals().typing().some() => {}
                 () = rooms.signals().presence().some() => {}
+                () = self.0.federation.users.device_lists().marked().some() => {}
                 () = self.0.turn.notified() => {}
                 () = clock.sleep(sleep) => {}
             }
@@ -215,6 +216,10 @@ impl Dispatcher {
         }
         self.tell_typing().await?;
         self.tell_presence().await?;
+        for server in self.0.federation.users.device_lists().marked().take() {
+            self.meet([server.clone()]).await?;
+            self.0.queues.lock().note_stored(&server);
+        }
         self.follow().await?;
         self.keep_if_due().await
     }

@@ -25,7 +25,9 @@
 mod board;
 pub mod deactivation;
 mod device_list;
+mod device_marks;
 mod fetch_device_lists;
+mod forget_device_lists;
 mod guests;
 mod kind;
 mod memberships;

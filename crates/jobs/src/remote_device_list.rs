@@ -8,10 +8,10 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use primitives::RoomNid;
 use rooms::{DeviceChangeError, Rooms};
-use ruma::OwnedUserId;
+use ruma::{OwnedUserId, ServerName};
 use storage::{
     Direction, Key, KeyRange, Storage, Text,
-    schema::jobs::{JobKind, RemoteMembers},
+    schema::jobs::{JobKind, RemoteMembers, RoomServers},
 };
 
 use crate::kind::{Kind, Next, StepError};
@@ -24,12 +24,14 @@ const TOLD: (RoomNid,) = (RoomNid(u32::MAX),);
 pub(crate) struct RemoteDeviceList {
     storage: Storage,
     rooms: Rooms,
+    /// The name of this server.
+    own: Text,
     rooms_per_step: usize,
 }
 
 impl RemoteDeviceList {
-    pub(crate) fn new(storage: Storage, rooms: Rooms, rooms_per_step: usize) -> Self {
-        Self { storage, rooms, rooms_per_step }
+    pub(crate) fn new(storage: Storage, rooms: Rooms, own: &ServerName, rooms_per_step: usize) -> Self {
+        Self { storage, rooms, own: Text::new(own.as_str()), rooms_per_step }
     }
 
     async fn next(&self, id: &[u8], cursor: &[u8]) -> Result<Next, StepError> {
@@ -43,13 +45,18 @@ impl RemoteDeviceList {
         };
         let page =
             self.storage.view().scan_keys::<RemoteMembers>(&range, self.rooms_per_step, Direction::Forward).await?;
+        let last = page.rest.and_then(|_| page.keys.last().map(|(_, room)| (*room,)));
+        // Rooms that nobody of this server is in are told nothing.
         let rooms: Vec<_> = page.keys.into_iter().map(|(_, room)| room).collect();
+        let here: Vec<_> = rooms.iter().map(|room| (*room, self.own.clone())).collect();
+        let here = self.storage.view().multi_get::<RoomServers>(&here).await?;
+        let rooms: Vec<_> = rooms.into_iter().zip(here).filter_map(|(room, here)| here.map(|_| room)).collect();
         self.rooms.tell_device_change(&user_id, &rooms).await.map_err(|error| match error {
             DeviceChangeError::Read(error) => StepError::Read(error),
             DeviceChangeError::Commit(error) => StepError::Commit(error),
         })?;
-        Ok(match rooms.last().filter(|_| page.rest.is_some()) {
-            Some(last) => Next::after(Some(&(*last,))),
+        Ok(match last {
+            Some(last) => Next::after(Some(&last)),
             None => Next::after(Some(&TOLD)).paused(PAUSE),
         })
     }

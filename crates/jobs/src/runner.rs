@@ -18,7 +18,9 @@ use crate::{
     board::{Board, Bounds, End, Id},
     deactivation::Deactivation,
     device_list::DeviceList,
+    device_marks::DeviceMarks,
     fetch_device_lists::FetchDeviceLists,
+    forget_device_lists::ForgetDeviceLists,
     guests::Guests,
     kind::{Kind, Next, StepError},
     meters,
@@ -61,7 +63,10 @@ impl Jobs {
         let deactivation = Deactivation::new(storage.clone(), users.clone(), rooms.clone(), options.items_per_step);
         let device_list = DeviceList::new(storage.clone(), users.clone(), rooms.clone(), options.items_per_step);
         let upgrades = Upgrades::new(rooms.clone(), options.items_per_step);
-        let remote_device_list = RemoteDeviceList::new(storage.clone(), rooms.clone(), options.items_per_step);
+        let device_marks = DeviceMarks::new(storage.clone(), users.clone(), rooms.clone(), options.items_per_step);
+        let remote_device_list =
+            RemoteDeviceList::new(storage.clone(), rooms.clone(), users.server_name(), options.items_per_step);
+        let forget_device_lists = ForgetDeviceLists::new(storage.clone(), users.clone());
         let fetch_device_lists = FetchDeviceLists::new(storage.clone(), users.clone(), rooms.clone());
         let kinds: Vec<Arc<dyn Kind>> = vec![
             Arc::new(guests),
@@ -69,8 +74,10 @@ impl Jobs {
             Arc::new(deactivation),
             Arc::new(device_list),
             Arc::new(upgrades),
+            Arc::new(device_marks),
             Arc::new(remote_device_list),
             Arc::new(fetch_device_lists),
+            Arc::new(forget_device_lists),
         ];
         Self::of(storage, users, rooms, clock, options, kinds)
     }

@@ -7,7 +7,7 @@ mod taking_part;
 use std::{collections::BTreeSet, sync::Arc};
 
 use primitives::{NodeId, Rix, RoomNid, StreamPosition, canonical};
-use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, UserId, canonical_json::CanonicalJsonObject};
+use ruma::{OwnedRoomId, OwnedServerName, UserId, canonical_json::CanonicalJsonObject};
 use storage::{
     Direction, KeyRange, Page, ReadError, View,
     schema::rooms::{EventJson, Membership, RoomHeads, RoomLog, RoomLogEntry, RoomServerSlots},
@@ -36,17 +36,8 @@ pub struct Outbound {
     pub position: StreamPosition,
     /// Those who are to be told: never this server, and never who made it.
     pub servers: Servers,
-    /// What.
-    pub news: News,
-}
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
-    /// An event was made here, or accepted here for another server.
-    Event(Rix),
-    /// The list of a local user's devices changed.
-    DeviceList(OwnedUserId),
+    /// The event, made here, or accepted here for another server.
+    pub rix: Rix,
 }
 
 /// A page of what other servers are to be told of a room.
@@ -131,12 +122,14 @@ impl Reads {
         let Some(read) = RoomView::by_number(view, &self.0.caches, room).await? else {
             return Ok(OutboundPage::default());
         };
-        let Some(head) = read.head().await? else { return Ok(OutboundPage::default()) };
+        if read.head().await?.is_none() {
+            return Ok(OutboundPage::default());
+        }
         let range = KeyRange::between(&(room, after.next()), &(room, view.position().next()));
         let (rows, more_after) = batches(view, &range).await?;
         let mut news = Vec::new();
         for ((_, position, _), entry) in rows {
-            news.extend(self.told(&read, (head.root, position), entry).await?);
+            news.extend(self.told(&read, position, entry).await?);
         }
         Ok(OutboundPage { news, more_after })
     }
@@ -144,23 +137,12 @@ impl Reads {
     async fn told(
         &self,
         room: &RoomView<'_>,
-        (current, position): (NodeId, StreamPosition),
+        position: StreamPosition,
         entry: RoomLogEntry,
     ) -> Result<Option<Outbound>, ReadError> {
-        let (servers, news) = match entry {
-            RoomLogEntry::Event { rix, root, relay: true, .. } => {
-                (self.servers_of(room, rix, root).await?, News::Event(rix))
-            }
-            RoomLogEntry::DeviceChange { user_id } => {
-                let Ok(user_id) = OwnedUserId::try_from(user_id) else { return Ok(None) };
-                if !self.0.users.is_local(&user_id) {
-                    return Ok(None);
-                }
-                (self.taking_part(room, current).await?, News::DeviceList(user_id))
-            }
-            RoomLogEntry::Event { relay: false, .. } | RoomLogEntry::Reset { .. } => return Ok(None),
-        };
-        Ok((!servers.is_empty()).then_some(Outbound { position, servers, news }))
+        let RoomLogEntry::Event { rix, root, relay: true, .. } = entry else { return Ok(None) };
+        let servers = self.servers_of(room, rix, root).await?;
+        Ok((!servers.is_empty()).then_some(Outbound { position, servers, rix }))
     }
 
     /// Whom to send an event, `root` being the room's state once it had come.

@@ -88,6 +88,8 @@ struct Begun {
     view: View,
     /// Up to here the client has certainly got what was sent.
     acknowledged: StreamPosition,
+    /// The client's token is of another database: it knows things, but not what.
+    token_void: bool,
 }
 
 impl Reads {
@@ -110,11 +112,11 @@ impl Reads {
     }
 
     async fn whole(&self, begun: Begun, reader: &Reader, mut request: SyncRequest) -> Result<SyncResponse, ReadError> {
-        let Begun { mut waiter, mut view, acknowledged } = begun;
+        let Begun { mut waiter, mut view, acknowledged, token_void } = begun;
         let mut deadline = self.0.clock.sleep(request.timeout.min(MAX_TIMEOUT));
         let wait = request.since.is_some() && !request.full_state && !request.timeout.is_zero();
         loop {
-            let response = self.respond(&view, reader, &request, acknowledged).await?;
+            let response = self.respond(&view, reader, &request, acknowledged, token_void).await?;
             if !wait || !response.is_empty() {
                 return Ok(response);
             }
@@ -141,13 +143,15 @@ impl Reads {
     async fn begin(&self, reader: &Reader, request: &mut SyncRequest) -> Result<Begun, ReadError> {
         let waiter = self.0.users.wakeups().waiter(reader.user_nid);
         let view = self.0.storage.view();
+        let had_token = request.since.is_some();
         request.since = self.valid(&view, request.since);
+        let token_void = had_token && request.since.is_none();
         if request.since.is_none() {
             self.0.sync.start_over(reader, view.position());
         }
         self.acknowledge_messages(reader, request.since).await?;
         let acknowledged = request.since.map_or(StreamPosition::ZERO, |since| since.position);
-        Ok(Begun { waiter, view, acknowledged })
+        Ok(Begun { waiter, view, acknowledged, token_void })
     }
 
     async fn respond(
@@ -156,11 +160,12 @@ impl Reads {
         reader: &Reader,
         request: &SyncRequest,
         acknowledged: StreamPosition,
+        token_void: bool,
     ) -> Result<SyncResponse, ReadError> {
         let token = self.token_of(view);
         let seen = seen(request, token);
         let changes = self.changes(view, reader, request, seen).await?;
-        let asked = Asked { reader, request, acknowledged, changes: &changes, seen };
+        let asked = Asked { reader, request, acknowledged, token_void, changes: &changes, seen };
         let mut response = self.frame(view, token, &asked).await?;
         self.add_members(view, &asked, &mut response.rooms).await?;
         Ok(response)
@@ -172,9 +177,10 @@ impl Reads {
         response.presence = self.presence(view, asked).await?;
         response.account_data = self.account_data(view, &asked.changes.data, asked).await?;
         self.add_messages(view, asked, &mut response).await?;
-        if let Some(since) = asked.request.since {
-            let lists = self.lists_since(view, asked.reader, since.position, asked.changes).await?;
-            response.device_lists = lists;
+        // Whose devices the client knows is not known after a restore: it is to look at everybody's.
+        let since = asked.request.since.map(|since| since.position);
+        if let Some(since) = since.or(asked.token_void.then_some(StreamPosition::ZERO)) {
+            response.device_lists = self.lists_since(view, asked.reader, since, asked.changes).await?;
         }
         if let Some(device) = &asked.reader.device_id {
             let left = Keys::left(view, asked.reader.user_nid, device).await?;

@@ -40,6 +40,11 @@ pub enum Request {
     Ping,
     /// Makes an account.
     CreateUser(CreateUser),
+    /// Takes a backup.
+    Backup {
+        /// The directory that is made for it.
+        directory: PathBuf,
+    },
     /// Something about delayed events.
     Delayed {
         /// What.
@@ -82,6 +87,8 @@ pub enum Answer {
         /// Its id.
         user_id: String,
     },
+    /// The backup is whole.
+    BackedUp,
     /// What was asked about delayed events.
     Delayed {
         /// The answer.
@@ -268,6 +275,7 @@ mod tests {
                         }
                         Answer::Delayed { told: told(3) }
                     }
+                    Request::Backup { .. } => Answer::BackedUp,
                     Request::Reports { .. } => Answer::Reports { told: reports::Told::Deleted },
                 }
             },

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod backup;
 mod check_store;
 mod delayed;
 mod keys;
@@ -34,6 +35,20 @@ enum Command {
     CheckConfig(ConfigFile),
     /// Checks the stored data while no server runs: events, states and everything that follows from them.
     CheckStore(ConfigFile),
+    /// Takes a consistent copy of the stored data and the signing keys, also while the server runs.
+    Backup {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// The directory that is made for it.
+        directory: PathBuf,
+    },
+    /// Puts a backup into a data directory without a store, while no server runs.
+    Restore {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// The directory of the backup. It stays as it is.
+        directory: PathBuf,
+    },
     /// Prints a configuration to start from.
     GenerateConfig {
         /// The name that will end every user id; can't be changed later.
@@ -113,6 +128,16 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::CheckStore(ConfigFile { config: file }) => {
             let config = load(&file)?;
             runtime()?.block_on(check_store::check(&config, output::line))
+        }
+        Command::Backup { file, directory } => {
+            let config = load(&file.config)?;
+            output::line(&runtime()?.block_on(backup::take(&config, &directory))?);
+            Ok(())
+        }
+        Command::Restore { file, directory } => {
+            let config = load(&file.config)?;
+            output::line(&runtime()?.block_on(backup::restore(&config, &directory))?);
+            Ok(())
         }
         Command::Search(SearchCommand::Rebuild(ConfigFile { config: file })) => {
             let config = load(&file)?;

@@ -1,6 +1,7 @@
 //! The server as a program: configuration, command line, listeners, wiring and lifecycle.
 
 pub mod admin;
+pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod listeners;

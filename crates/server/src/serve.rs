@@ -1,6 +1,6 @@
 //! The life of the server, from the lock on its data directory to the last drained connection.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use axum::Router;
@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin::{self, AdminSocket, Answer, Request, reports::ReportDesk},
+    backup,
     config::Config,
     listeners::Listeners,
     lock::DirectoryLock,
@@ -59,9 +60,14 @@ pub async fn serve(
     }
     listeners.serve(&router(&stack, metrics, &clock));
     stack.start(&tasks, &stop);
-    let (accounts, delayed, reports) = (stack.accounts().clone(), stack.delayed().clone(), stack.report_desk());
-    let administer =
-        move |request, progress| administer(accounts.clone(), delayed.clone(), reports.clone(), request, progress);
+    let desk = Desk {
+        accounts: stack.accounts().clone(),
+        delayed: stack.delayed().clone(),
+        reports: stack.report_desk(),
+        config: Arc::new(config.clone()),
+        clock: clock.clone(),
+    };
+    let administer = move |request, progress| desk.clone().administer(request, progress);
     tasks.spawn(socket.serve(administer, stop.clone()));
     greet(config, &listeners, stack.accounts(), say).await?;
     notify(&NotifyState::Ready);
@@ -106,26 +112,41 @@ async fn greet(config: &Config, listeners: &Listeners, accounts: &Accounts, say:
     Ok(())
 }
 
-/// Answers what the administrator asks over the socket.
-async fn administer(
+/// What answers the administrator.
+#[derive(Clone)]
+struct Desk {
     accounts: Accounts,
     delayed: DelayedEvents,
     reports: ReportDesk,
-    request: Request,
-    progress: mpsc::Sender<Answer>,
-) -> Answer {
-    let failed = |error: anyhow::Error| Answer::Failed { error: format!("{error:#}") };
-    match request {
-        Request::Ping => Answer::Pong,
-        Request::CreateUser(new) => match accounts.create_user(new).await {
-            Ok(user_id) => Answer::UserCreated { user_id: user_id.into() },
-            Err(error) => failed(error),
-        },
-        Request::Delayed { ask } => admin::delayed::administer(&delayed, ask, progress, true).await,
-        Request::Reports { ask } => match reports.answer(&ask).await {
-            Ok(told) => Answer::Reports { told },
-            Err(error) => failed(error),
-        },
+    config: Arc<Config>,
+    clock: SharedClock,
+}
+
+impl Desk {
+    /// Answers what the administrator asks over the socket.
+    async fn administer(self, request: Request, progress: mpsc::Sender<Answer>) -> Answer {
+        let failed = |error: anyhow::Error| Answer::Failed { error: format!("{error:#}") };
+        match request {
+            Request::Ping => Answer::Pong,
+            Request::CreateUser(new) => match self.accounts.create_user(new).await {
+                Ok(user_id) => Answer::UserCreated { user_id: user_id.into() },
+                Err(error) => failed(error),
+            },
+            Request::Backup { directory } => {
+                match backup::take(&self.config, &self.accounts.storage, &directory, &self.clock).await {
+                    Ok(()) => {
+                        info!(directory = %directory.display(), "a backup was taken");
+                        Answer::BackedUp
+                    }
+                    Err(error) => failed(error),
+                }
+            }
+            Request::Delayed { ask } => admin::delayed::administer(&self.delayed, ask, progress, true).await,
+            Request::Reports { ask } => match self.reports.answer(&ask).await {
+                Ok(told) => Answer::Reports { told },
+                Err(error) => failed(error),
+            },
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use federation_client::OldKey;
 use primitives::{Random, ServerKey, UnixMillis};
@@ -112,6 +112,29 @@ pub fn rotate(data_dir: &Path, random: &Random, now: UnixMillis) -> anyhow::Resu
     let path = data_dir.join(FILE);
     write(&path, &new.to_line()).with_context(|| path.display().to_string())?;
     Ok(Rotated { new: new.id().clone(), old: current.id().clone() })
+}
+
+/// Copies the keys of one directory to another, which may have the same ones already.
+///
+/// # Errors
+/// Files that can't be read or written; a directory that has another signing key.
+pub fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    for name in [FILE, OLD_FILE] {
+        let (from, to) = (from.join(name), to.join(name));
+        let text = match std::fs::read_to_string(&from) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound && name == OLD_FILE => continue,
+            Err(error) => return Err(error).with_context(|| from.display().to_string()),
+        };
+        match std::fs::read_to_string(&to) {
+            Ok(there) if there == text => continue,
+            Ok(_) => bail!("{} holds other keys than {}: move it away first", to.display(), from.display()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| to.display().to_string()),
+        }
+        write(&to, &text).with_context(|| to.display().to_string())?;
+    }
+    Ok(())
 }
 
 /// Written whole under another name first: a key that was used must never be half a file.

@@ -180,7 +180,8 @@ impl Stack {
     pub async fn verify(&self) -> anyhow::Result<Checked> {
         let mut jobs = self.api.jobs.verify().await?;
         self.projections.verify(&mut jobs).await?;
-        Ok(Checked { rooms: self.rooms.verify().await?, delayed: self.api.delayed.verify().await?, jobs })
+        let (rooms, delayed) = (self.rooms.verify().await?, self.api.delayed.verify().await?);
+        Ok(Checked { rooms, delayed, jobs, keys: self.accounts.users.verify().await? })
     }
 
     /// Waits until the store can't write any more. Why.
@@ -263,17 +264,19 @@ pub struct Checked {
     pub delayed: delayed_events::verify::Report,
     /// In the jobs and projections.
     pub jobs: jobs::verify::Report,
+    /// In the keys of devices.
+    pub keys: users::verify::Report,
 }
 
 impl Checked {
     /// Whether nothing is wrong.
     pub fn is_whole(&self) -> bool {
-        self.rooms.is_whole() && self.delayed.is_whole() && self.jobs.is_whole()
+        self.rooms.is_whole() && self.delayed.is_whole() && self.jobs.is_whole() && self.keys.is_whole()
     }
 }
 
 impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n{}\n{}", self.rooms, self.delayed, self.jobs)
+        write!(f, "{}\n{}\n{}\n{}", self.rooms, self.delayed, self.jobs, self.keys)
     }
 }

@@ -593,3 +593,54 @@ async fn delayed_events_are_shown_and_ended_at_the_command_line() {
         "0 in all: 0 sent, 0 cancelled, 0 refused and still scheduled\n"
     );
 }
+
+#[test]
+fn a_backup_of_a_running_server_is_restored_elsewhere_and_nowhere_over_another_store() {
+    let directory = directory();
+    let config = write_config(&directory, "", "");
+    let (config_arg, backup) = (config.to_str().expect("UTF-8"), directory.path().join("backup"));
+    let backup_arg = backup.to_str().expect("UTF-8");
+    let create = |name: &str| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sundial"))
+            .args(["user", "create", "--config", config_arg, "--password-stdin", name])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the binary runs");
+        child.stdin.take().expect("piped").write_all(b"correct horse\n").expect("written");
+        child.wait().expect("ends").success()
+    };
+    let server = Server::start(&config);
+    assert!(create("before"));
+    let taken = sundial(&["backup", "--config", config_arg, backup_arg]);
+    assert!(taken.status.success(), "{taken:?}");
+    assert!(server.health().starts_with("HTTP/1.1 200 OK"));
+    assert!(!sundial(&["backup", "--config", config_arg, backup_arg]).status.success(), "it is there already");
+    assert!(create("after"));
+    assert!(!sundial(&["restore", "--config", config_arg, backup_arg]).status.success(), "a server runs");
+    assert!(server.terminate().success());
+    assert!(!sundial(&["restore", "--config", config_arg, backup_arg]).status.success(), "there is a store");
+
+    let data = directory.path().join("data");
+    std::fs::rename(data.join("store"), directory.path().join("lost")).expect("moved");
+    std::fs::rename(backup.join("backup.json"), directory.path().join("label")).expect("moved");
+    let refused = sundial(&["restore", "--config", config_arg, backup_arg]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("not finished"), "{refused:?}");
+    std::fs::rename(directory.path().join("label"), backup.join("backup.json")).expect("moved");
+    let restored = sundial(&["restore", "--config", config_arg, backup_arg]);
+    assert!(restored.status.success(), "{restored:?}");
+    let checked = sundial(&["check-store", "--config", config_arg]);
+    assert!(checked.status.success(), "{checked:?}");
+    assert!(!create("before"), "it is there");
+    assert!(create("after"), "it was lost");
+
+    // Without a server, and with another signing key in the way.
+    let again = directory.path().join("again");
+    let taken = sundial(&["backup", "--config", config_arg, again.to_str().expect("UTF-8")]);
+    assert!(taken.status.success(), "{taken:?}");
+    std::fs::rename(data.join("store"), directory.path().join("lost too")).expect("moved");
+    std::fs::write(data.join("signing.key"), "ed25519 a_1 AAAA\n").expect("written");
+    let refused = sundial(&["restore", "--config", config_arg, backup_arg]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("other keys"), "{refused:?}");
+    assert!(!data.join("store").exists());
+}

@@ -5,7 +5,7 @@
 mod memory;
 mod rocks;
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, path::Path};
 
 pub use memory::MemoryDisk;
 pub(crate) use memory::{Memory, Rows};
@@ -109,6 +109,14 @@ pub(crate) enum Snapshot {
 pub(crate) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 
 impl Snapshot {
+    /// Copies the database that this is a snapshot of, as it is now or a moment later, to a directory that must not exist yet.
+    pub(crate) fn copy_database(&self, directory: &Path) -> Result<(), EngineError> {
+        match self {
+            Self::Rocks(snapshot) => snapshot.copy_database(directory),
+            Self::Memory(_) => Err(EngineError("a store in memory has no files".to_owned())),
+        }
+    }
+
     /// Reads a row where it lies.
     pub(crate) fn get<R>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, EngineError> {
         match self {

@@ -31,6 +31,6 @@ pub use faults::{Fault, Faults, Step};
 pub use key::{Key, KeyBytes, KeyPart, Text};
 pub use open::{Durability, OpenError, Options, Place};
 pub use range::{Direction, KeyRange};
-pub use store::{CommitError, MAX_BATCH_BYTES, NumberError, Storage};
+pub use store::{CommitError, CopyError, MAX_BATCH_BYTES, NumberError, Storage};
 pub use table::{CorruptValue, MAX_VALUE_BYTES, Positioned, Raw, Table, TableId, Value, Versioned};
 pub use view::{KeyPage, MAX_PAGE_BYTES, MAX_PAGE_ROWS, Page, ReadError, View};

@@ -1,6 +1,6 @@
 //! The store: opening, views, commits.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use primitives::{KeyedHash, Random, SharedClock, StreamPosition};
 use tokio::sync::watch;
@@ -50,6 +50,11 @@ pub enum NumberError {
     #[error("the series {0} has no numbers left")]
     Exhausted(String),
 }
+
+/// Why the store could not be copied.
+#[derive(Debug, thiserror::Error)]
+#[error("the store could not be copied: {0}")]
+pub struct CopyError(String);
 
 pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
@@ -139,6 +144,22 @@ impl Storage {
     /// The directory is free once every clone of the store and every view of it is dropped.
     pub async fn close(&self) -> Result<(), CommitError> {
         self.0.committer.close().await
+    }
+
+    /// Copies the store while it is in use, into a directory that must not exist yet. The copy holds everything up to the position that is
+    /// answered, perhaps some batches more, and no part of a batch; it opens like a store that was killed. A store in memory can't be copied.
+    ///
+    /// # Errors
+    /// A directory that exists or can't be written.
+    pub async fn copy_to(&self, directory: PathBuf) -> Result<StreamPosition, CopyError> {
+        let seen = self.0.shared.seen.load_full();
+        let position = seen.position;
+        let copied = tokio::task::spawn_blocking(move || seen.snapshot.copy_database(&directory)).await;
+        match copied {
+            Ok(Ok(())) => Ok(position),
+            Ok(Err(error)) => Err(CopyError(error.0)),
+            Err(error) => Err(CopyError(error.to_string())),
+        }
     }
 
     /// The keyed hash of this database, for table keys.

@@ -32,7 +32,7 @@ pub use cross_signing::{Authentication, CrossSigningUpload};
 pub use error::KeysError;
 pub use lists::DeviceLists;
 pub(crate) use outgoing::{Change, publish};
-pub use outgoing::{DevicesOfUser, Edu};
+pub use outgoing::{DevicesOfUser, Edu, MAX_EDUS};
 pub use query::{Asker, Query, UserKeys};
 pub use remote::{FetchError, Fetched, RemoteError, RemoteMembership, Unanswered, UpdateError, stale_lists};
 pub use signatures::{Failures, SignatureFailure, SignatureUpload};

@@ -25,6 +25,7 @@ pub mod push_rules;
 pub mod register;
 pub mod registration_tokens;
 pub mod reports;
+pub mod restored;
 pub mod shared_secret;
 mod sightings;
 mod status;
@@ -36,6 +37,7 @@ pub mod transactions;
 pub mod turn;
 pub mod uia;
 mod users;
+pub mod verify;
 pub mod wakeups;
 
 pub use account_data::{AccountData, AccountDataError, DataKey};

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use primitives::{Random, SharedClock, UserNid};
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, ServerName, UserId};
-use storage::{Batch, Storage};
+use storage::{Batch, Storage, View};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -172,6 +172,11 @@ impl Users {
             transactions,
             uia,
         })))
+    }
+
+    /// What is stored now.
+    pub(crate) fn view(&self) -> View {
+        self.0.ground.storage.view()
     }
 
     /// The name of this server.

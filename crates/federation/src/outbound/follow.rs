@@ -1,23 +1,17 @@
 //! From the logs of rooms into the queues.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering};
+use std::sync::atomic::Ordering;
 
-use federation_client::{Destinations, Owed};
+use federation_client::Owed;
 use primitives::{RoomNid, StreamPosition};
-use rooms::outbound::{News, Outbound, OutboundReceipts};
-use ruma::{OwnedServerName, OwnedUserId};
-use storage::{Batch, ReadError, View};
+use rooms::outbound::{Outbound, OutboundReceipts};
+use storage::{ReadError, View};
 use tracing::error;
 
 use super::{Dispatcher, OutboundError, edus::ReceiptTold};
 
 /// Rooms that are looked at in one page of the first round.
 const ROOMS: usize = 1_000;
-/// Marks of device lists that one batch writes.
-const MARKS_A_BATCH: usize = 1_000;
-
-/// Lists of devices that servers are to be told of.
-type Marks = BTreeMap<(OwnedServerName, OwnedUserId), StreamPosition>;
 
 /// A round through the rooms' logs.
 struct Round {
@@ -25,7 +19,6 @@ struct Round {
     after: StreamPosition,
     /// An earlier attempt may have queued some of this.
     again: bool,
-    marks: Marks,
 }
 
 impl Dispatcher {
@@ -38,7 +31,7 @@ impl Dispatcher {
             return Ok(());
         }
         let first = self.0.first_round.load(Ordering::Relaxed);
-        let mut round = Round { view, after, again: self.0.failed_round.load(Ordering::Relaxed), marks: Marks::new() };
+        let mut round = Round { view, after, again: self.0.failed_round.load(Ordering::Relaxed) };
         self.0.failed_round.store(true, Ordering::Relaxed);
         if first {
             let mut from = Some(RoomNid(0));
@@ -51,7 +44,6 @@ impl Dispatcher {
             let rooms = reads.rooms_with_news(round.after);
             self.follow_rooms(&mut round, rooms).await?;
         }
-        self.keep_marks(&mut round.marks).await?;
         let now = self.0.federation.clock.monotonic();
         self.0.queues.lock().follow_to(round.view.position(), now);
         self.0.first_round.store(false, Ordering::Relaxed);
@@ -68,9 +60,6 @@ impl Dispatcher {
                     error!(%error, %room, "other servers are not told of what happened in a room");
                 }
                 Err(error) => return Err(error),
-            }
-            if round.marks.len() >= MARKS_A_BATCH {
-                self.keep_marks(&mut round.marks).await?;
             }
         }
         Ok(())
@@ -93,18 +82,11 @@ impl Dispatcher {
     }
 
     async fn queue(&self, round: &mut Round, room: RoomNid, told: Outbound) -> Result<(), OutboundError> {
-        let Outbound { position, servers, news } = told;
+        let Outbound { position, servers, rix } = told;
         self.meet(servers.iter().cloned()).await?;
-        match news {
-            News::Event(rix) => {
-                let owed = Owed { room, rix, position };
-                let mut queues = self.0.queues.lock();
-                servers.iter().for_each(|server| queues.push(server, owed, round.again));
-            }
-            News::DeviceList(user) => {
-                round.marks.extend(servers.iter().map(|server| ((server.clone(), user.clone()), position)));
-            }
-        }
+        let owed = Owed { room, rix, position };
+        let mut queues = self.0.queues.lock();
+        servers.iter().for_each(|server| queues.push(server, owed, round.again));
         Ok(())
     }
 
@@ -118,23 +100,6 @@ impl Dispatcher {
             let told = ReceiptTold { event_id: receipt.event_id.clone(), ts: receipt.ts };
             for server in &*servers {
                 queues.tell(server, |edus, most| edus.receipt(key.clone(), told.clone(), most));
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes the marks, and has them looked at.
-    async fn keep_marks(&self, marks: &mut Marks) -> Result<(), OutboundError> {
-        let marks: Vec<_> = std::mem::take(marks).into_iter().collect();
-        for some in marks.chunks(MARKS_A_BATCH) {
-            let mut batch = Batch::new();
-            for ((server, user), changed) in some {
-                Destinations::mark(&mut batch, server, user, *changed);
-            }
-            self.0.destinations.commit(batch).await?;
-            let mut queues = self.0.queues.lock();
-            for ((server, _), _) in some {
-                queues.note_stored(server);
             }
         }
         Ok(())

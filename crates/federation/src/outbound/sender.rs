@@ -212,7 +212,7 @@ impl Dispatcher {
         }
         let left = limit.saturating_sub(outbox.len());
         let marks = self.0.destinations.marks(server, left).await?;
-        let (told, told_of) = super::device_lists::edus(federation, server, marks, left).await?;
+        let (told, told_of) = super::device_lists::edus(federation, marks, left).await?;
         edus.extend(told.iter().filter_map(canonical_edu));
         settled.marks = told_of;
         if !outbox.is_empty() || !settled.marks.is_empty() {

@@ -155,13 +155,14 @@ async fn a_list_goes_with_the_last_shared_room_and_is_fetched_anew_in_the_next()
     // Nobody tells of changes now.
     with_keys(&pair.there, "bob", "B2", 4).await;
     let mut batch = Batch::new();
-    RemoteMembership::joined(&storage.view(), &mut batch, bob).await.expect("read");
+    let own = &pair.here.name;
+    RemoteMembership::joined(&storage.view(), &mut batch, own, bob).await.expect("read");
     batch.put::<RemoteMembers>(&(Text::new(bob.as_str()), pair.room), &());
     storage.commit(batch).await.expect("commits");
     assert_eq!(pair.devices().await, ["B", "B2"]);
 
     let mut batch = Batch::new();
-    RemoteMembership::gone(&mut batch, bob);
+    RemoteMembership::left(&storage.view(), &mut batch, own, bob, pair.room).await.expect("read");
     batch.delete::<RemoteMembers>(&(Text::new(bob.as_str()), pair.room));
     storage.commit(batch).await.expect("commits");
     let before = asked(&pair.world.servers).len();
@@ -224,11 +225,11 @@ async fn a_hundred_devices_that_went_leave_a_gap_that_says_fetch() {
         on_device(&pair.there, "bob", name.as_str()).await;
         pair.there.parts.users.devices().delete(pair.bob.user_nid, std::slice::from_ref(name)).await.expect("deleted");
     }
-    let edus = pair.there.parts.users.keys().edus_since(bob, first).await.expect("read");
+    let edus = pair.there.parts.users.keys().edus_since(bob, first, 100).await.expect("read");
     let content: Value = serde_json::from_str(edus[0].content.get()).expect("JSON");
     assert_eq!((edus.len(), &content["prev_id"]), (1, &json!([0])));
     // Who has come to share a room is told of those that are there, one after the other.
-    let edus = pair.there.parts.users.keys().edus_since(bob, StreamPosition::ZERO).await.expect("read");
+    let edus = pair.there.parts.users.keys().edus_since(bob, StreamPosition::ZERO, 100).await.expect("read");
     let content: Value = serde_json::from_str(edus[0].content.get()).expect("JSON");
     assert_eq!((edus.len(), &content["prev_id"], &content["device_id"]), (1, &json!([]), &json!("B")));
     assert_eq!(content["keys"]["user_id"], json!(bob));

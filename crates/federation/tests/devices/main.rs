@@ -3,6 +3,7 @@
 mod cache;
 mod messages;
 mod questions;
+mod updates;
 
 use std::time::Duration;
 
@@ -80,6 +81,7 @@ fn one_time(names: std::ops::Range<u8>) -> KeyUpload {
 async fn share(server: &Server, local: &UserId, remote: &UserId) -> RoomNid {
     let id = server.parts.rooms.create(CreateRoom::new(local.to_owned())).await.expect("creates");
     let room = server.parts.rooms.room(&id).await.expect("known").nid();
+    server.parts.projections.catch_up(room).await.expect("caught up");
     let mut batch = Batch::new();
     batch.put::<RemoteMembers>(&(Text::new(remote.as_str()), room), &());
     server.parts.storage.commit(batch).await.expect("commits");
@@ -112,7 +114,7 @@ fn asked(servers: &FakeServers) -> Vec<String> {
 
 /// Tells a server what has changed in the list of another's user since a position, as EDUs do.
 async fn tell(from: &Server, to: &Server, user: &UserId, since: StreamPosition) {
-    for edu in from.parts.users.keys().edus_since(user, since).await.expect("read") {
+    for edu in from.parts.users.keys().edus_since(user, since, 100).await.expect("read") {
         let content: Value = serde_json::from_str(edu.content.get()).expect("JSON");
         let keys = to.parts.users.keys();
         match edu.edu_type {

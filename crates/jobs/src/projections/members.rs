@@ -11,9 +11,12 @@ use storage::{
     schema::{
         jobs::{RemoteMembers, RoomServers},
         rooms::Membership,
+        users::AccountNames,
     },
 };
 use users::keys::RemoteMembership;
+
+use crate::device_marks::DeviceMarks;
 
 use super::{Projection, Projections, RoomChange};
 
@@ -22,7 +25,8 @@ const PAGE: usize = 1_000;
 
 /// Joined members by server ([`RoomServers`]), and of other servers by user ([`RemoteMembers`]).
 ///
-/// What is kept of devices follows from who shares rooms, in the same batches: the lists of other servers' users go with the last shared room.
+/// What is kept of devices follows from who shares rooms, in the same batches: the lists of other servers' users go with the last shared room, and a
+/// job begins where a server and a user of this one meet.
 #[derive(Debug)]
 pub struct Members {
     server_name: OwnedServerName,
@@ -38,6 +42,7 @@ impl Members {
 
     async fn write(&self, change: &RoomChange, batch: &mut Batch) -> Result<(), ReadError> {
         let mut servers: BTreeMap<&ServerName, i64> = BTreeMap::new();
+        let mut newcomers = Vec::new();
         for slot in &change.slots {
             let Some(user) = member(&slot.key.event_type, &slot.key.state_key) else { continue };
             let (before, after) = (is_joined(slot.before), is_joined(slot.after));
@@ -48,25 +53,52 @@ impl Members {
             if user.server_name() != self.server_name {
                 let key = (Text::new(user.as_str()), change.room);
                 if after {
-                    RemoteMembership::joined(&change.view, batch, user).await?;
+                    RemoteMembership::joined(&change.view, batch, &self.server_name, user).await?;
                     batch.put::<RemoteMembers>(&key, &());
                 } else {
-                    if !is_elsewhere(&change.view, user, change.room).await? {
-                        RemoteMembership::gone(batch, user);
-                    }
+                    RemoteMembership::left(&change.view, batch, &self.server_name, user, change.room).await?;
                     batch.delete::<RemoteMembers>(&key);
                 }
+            } else if after {
+                newcomers.push(user);
             }
         }
+        let mut with_others = self.has_others(&change.view, change.room).await?;
+        let own = (change.room, Text::new(self.server_name.as_str()));
+        let with_us = change.view.contains::<RoomServers>(&own).await?;
         for (server, more) in servers {
             let key = (change.room, Text::new(server.as_str()));
             let before = change.view.get::<RoomServers>(&key).await?.unwrap_or(0);
-            match u32::try_from(i64::from(before) + more) {
-                Ok(0) | Err(_) => batch.delete::<RoomServers>(&key),
-                Ok(count) => batch.put::<RoomServers>(&key, &count),
-            };
+            let after = u32::try_from(i64::from(before) + more).unwrap_or(0);
+            if after == 0 {
+                batch.delete::<RoomServers>(&key);
+            } else {
+                batch.put::<RoomServers>(&key, &after);
+            }
+            if before > 0 && after == 0 && server == self.server_name {
+                RemoteMembership::all_left(batch, change.room);
+            }
+            if before == 0 && more > 0 && server != self.server_name {
+                with_others = true;
+                // Who comes with the room itself is told of by the job of the user who brings it.
+                if with_us {
+                    DeviceMarks::server_has_come(batch, change.room, server);
+                }
+            }
+        }
+        for user in newcomers.into_iter().filter(|_| with_others) {
+            let name = Text::new(user.localpart());
+            if let Some(user) = change.view.get::<AccountNames>(&(name,)).await? {
+                DeviceMarks::user_has_come(batch, change.room, user);
+            }
         }
         Ok(())
+    }
+
+    /// Whether other servers than this one are in a room.
+    async fn has_others(&self, view: &View, room: RoomNid) -> Result<bool, ReadError> {
+        let page = view.scan_keys::<RoomServers>(&KeyRange::prefix(&(room,)), 2, Direction::Forward).await?;
+        Ok(page.keys.into_iter().any(|(_, Text(name))| name != self.server_name.as_str()))
     }
 }
 
@@ -86,13 +118,6 @@ impl Projection for Members {
     fn apply<'a>(&'a self, change: &'a RoomChange, batch: &'a mut Batch) -> BoxFuture<'a, Result<(), ReadError>> {
         Box::pin(self.write(change, batch))
     }
-}
-
-/// Whether another server's user is in another room than this.
-async fn is_elsewhere(view: &View, user: &UserId, room: RoomNid) -> Result<bool, ReadError> {
-    let range = KeyRange::prefix(&(Text::new(user.as_str()),));
-    let page = view.scan_keys::<RemoteMembers>(&range, 2, Direction::Forward).await?;
-    Ok(page.keys.into_iter().any(|(_, other)| other != room))
 }
 
 pub(super) fn member<'a>(event_type: &str, state_key: &'a str) -> Option<&'a UserId> {

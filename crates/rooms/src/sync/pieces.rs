@@ -117,12 +117,12 @@ impl Reads {
         reader: &Reader,
         request: SyncRequest,
     ) -> Result<SyncPieces, ReadError> {
-        let Begun { view, acknowledged, .. } = begun;
+        let Begun { view, acknowledged, token_void, .. } = begun;
         let token = self.token_of(&view);
         let seen = seen(&request, token);
         let changes = self.changes(&view, reader, &request, seen).await?;
         let wishes = self.wishes(&view, reader).await?;
-        let asked = Asked { reader, request: &request, acknowledged, changes: &changes, seen };
+        let asked = Asked { reader, request: &request, acknowledged, token_void, changes: &changes, seen };
         let mut frame = self.frame(&view, token, &asked).await?;
         let asked = std::mem::take(&mut frame.rooms);
         let mut text = Text::default();
@@ -170,7 +170,8 @@ impl SyncPieces {
     /// Adds the next room, or the end.
     async fn add(&mut self) {
         let Self { reads, view, reader, request, changes, wishes, text, .. } = self;
-        let asked = Asked { reader, request, acknowledged: self.acknowledged, changes, seen: self.seen };
+        let (acknowledged, seen) = (self.acknowledged, self.seen);
+        let asked = Asked { reader, request, acknowledged, token_void: false, changes, seen };
         if let Some((room, newly)) = changes.joined.get(self.done) {
             let part = reads.member_part(view, *room, Member::Joined { newly: *newly }, &asked, wishes).await;
             if let Some((room_id, part)) = logged(part) {

@@ -27,6 +27,8 @@ pub(super) struct Asked<'a> {
     pub(super) request: &'a SyncRequest,
     /// What was sent up to here has arrived at the client.
     pub(super) acknowledged: StreamPosition,
+    /// The client's token is of another database.
+    pub(super) token_void: bool,
     /// What changed for them.
     pub(super) changes: &'a UserChanges,
     /// Up to which change in memory they have been told.

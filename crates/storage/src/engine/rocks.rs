@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode,
     DBWithThreadMode, FlushOptions, LogLevel, Options, ReadOptions, SingleThreaded, SnapshotWithThreadMode, WriteBatch,
-    WriteBufferManager, WriteOptions, properties,
+    WriteBufferManager, WriteOptions, checkpoint::Checkpoint, properties,
 };
 
 use super::{EngineError, Visit, Write};
@@ -213,6 +213,11 @@ impl std::fmt::Debug for RocksSnapshot {
 }
 
 impl RocksSnapshot {
+    /// Files that are finished are linked where the file system allows it, so this takes little time and space.
+    pub(super) fn copy_database(&self, directory: &Path) -> Result<(), EngineError> {
+        Ok(Checkpoint::new(self.0.borrow_owner().as_ref())?.create_checkpoint(directory)?)
+    }
+
     pub(super) fn get<R>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, EngineError> {
         let db = self.0.borrow_owner();
         let value = db.get_pinned_cf_opt(family(db, key)?, key, &self.0.borrow_dependent().options)?;

@@ -84,6 +84,8 @@ pub struct DestinationRoomRow {
 /// A list of devices that a server is to be told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceListMarkRow {
+    /// Up to which of its changes the server has been told; zero: it never was.
+    pub since: StreamPosition,
     /// When it changed last.
     pub changed: StreamPosition,
 }
@@ -140,8 +142,11 @@ mod tests {
         );
         let key = (Text::new("x"), Text::new("@a:b"));
         assert_eq!(
-            golden::<DeviceListMarks>(&key, &DeviceListMarkRow { changed: StreamPosition(300) }),
-            "device_list_mark 78000040613a620000 = 01ac02"
+            golden::<DeviceListMarks>(
+                &key,
+                &DeviceListMarkRow { since: StreamPosition(5), changed: StreamPosition(300) }
+            ),
+            "device_list_mark 78000040613a620000 = 0105ac02"
         );
     }
 }

@@ -44,6 +44,8 @@ impl JobKind {
     pub const REMOTE_DEVICE_LIST: Self = Self(9);
     /// Lists of devices are fetched from another server, those of [`super::remote_devices::StaleLists`]. About a server: `(Text,)`.
     pub const FETCH_DEVICE_LISTS: Self = Self(11);
+    /// The lists of devices of the members of a room that every user of this server has left are forgotten. About a room: `(RoomNid,)`.
+    pub const FORGET_DEVICE_LISTS: Self = Self(12);
 }
 
 /// The number of no user: users are counted from 1.

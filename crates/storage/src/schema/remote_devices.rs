@@ -50,8 +50,10 @@ pub struct RemoteDeviceRow {
 /// A user's devices as a stream of changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceStreamRow {
-    /// The change before the newest; zero: there was none.
-    pub previous: StreamPosition,
+    /// Every server that shares a room has been marked with the changes up to here, but for the newest ones.
+    pub marked: StreamPosition,
+    /// The same up to the newest.
+    pub all_marked: bool,
     /// The newest change is of a device.
     pub of_device: bool,
     /// The positions of the changes of devices before the newest, oldest first: the stream ids that servers may know.

@@ -77,6 +77,24 @@ async fn the_secret_and_the_epoch_stay_and_the_boot_id_changes() {
 }
 
 #[tokio::test]
+async fn a_copy_of_a_store_in_use_holds_what_was_committed_before_it() {
+    let (bench, elsewhere) = (Bench::new(Kind::Rocks), tempfile::tempdir().expect("a temporary directory"));
+    let store = bench.open();
+    store.commit(note(1, "before")).await.expect("commits");
+    let copy = elsewhere.path().join("copy");
+    let position = store.copy_to(copy.clone()).await.expect("copied");
+    assert_eq!(position, store.position());
+    store.copy_to(copy.clone()).await.expect_err("the directory is there already");
+    store.commit(note(2, "after")).await.expect("commits");
+    let options = Options { restored: true, ..Options::directory(&copy, "example.org") };
+    let copied = bench.open_as(options, BUILD).expect("opens");
+    assert_eq!((read(&copied, 1).await.as_deref(), read(&copied, 2).await), (Some("before"), None));
+    assert_eq!(read(&store, 2).await.as_deref(), Some("after"));
+    assert_ne!(copied.epoch(), store.epoch());
+    assert!(Bench::new(Kind::Inline).open().copy_to(elsewhere.path().join("memory")).await.is_err());
+}
+
+#[tokio::test]
 async fn another_servers_data_is_refused() {
     for kind in Kind::ALL {
         let bench = Bench::new(kind);

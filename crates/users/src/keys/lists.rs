@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use primitives::{StreamPosition, UserNid};
+use primitives::{Noted, StreamPosition, UserNid};
+use ruma::OwnedServerName;
 use storage::{
     Batch, Positioned, ReadError, View,
     schema::{
@@ -27,11 +28,12 @@ pub(super) const FIRST_LOG_INDEX: u16 = 0x4000;
 pub struct DeviceLists {
     bell: Arc<Notify>,
     wakeups: Wakeups,
+    marked: Arc<Noted<OwnedServerName>>,
 }
 
 impl DeviceLists {
     pub(crate) fn new(wakeups: Wakeups) -> Self {
-        Self { bell: Arc::default(), wakeups }
+        Self { bell: Arc::default(), wakeups, marked: Arc::default() }
     }
 
     /// Adds to a batch what a change of a user's list means. Once in a batch; conflicts if the list has changed since the view. After the commit come
@@ -74,6 +76,11 @@ impl DeviceLists {
     pub async fn last_change(view: &View, user: UserNid) -> Result<StreamPosition, ReadError> {
         let row = view.get::<tables::DeviceLists>(&(user,)).await?;
         Ok(row.map_or(StreamPosition::ZERO, |row| row.position))
+    }
+
+    /// Other servers that are to be told of lists since somebody looked. For whoever sends to them.
+    pub fn marked(&self) -> &Noted<OwnedServerName> {
+        &self.marked
     }
 
     /// Says that a job has been written.

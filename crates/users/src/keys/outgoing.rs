@@ -7,24 +7,28 @@
 //! changes after that follow on each other without a gap. Where they can't be told one by one, because there are too many of them or they are no longer
 //! remembered, one update with a gap before it has the server fetch the list.
 
-use primitives::{StreamPosition, UserNid};
+use primitives::{RoomNid, StreamPosition, UserNid};
 use ruma::UserId;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use storage::{
-    Batch, Direction, KeyRange, Positioned, ReadError, Text, View,
+    Batch, Direction, Key, KeyRange, Positioned, ReadError, Text, View,
     schema::{
-        keys as tables,
+        jobs::{self, EVERY_ROOM, JobKind, Jobs},
+        keys::{self as tables},
         remote_devices::{DeviceStreamChangeRow, DeviceStreamChanges, DeviceStreamRow, DeviceStreams},
+        rooms::Memberships,
         users::Devices,
     },
 };
 
 use super::{Keys, query::raw};
-use crate::error::StoreError;
+use crate::error::{StoreError, outcome};
 
 /// Updates that are sent of one list at a time; more of them are told as a gap.
 const MAX_UPDATES: usize = 20;
+/// The most EDUs that tell of one user's devices.
+pub const MAX_EDUS: usize = MAX_UPDATES + 1;
 /// Stream ids that are remembered: those that a server may have been told last.
 const RECENT: usize = 20;
 /// Devices that have gone are remembered until there are more than this, and then half as many.
@@ -117,7 +121,7 @@ pub(crate) async fn publish(
     let old = view.get::<DeviceStreams>(&(user,)).await?;
     let mut stream = match &old {
         Some(old) => {
-            let mut stream = DeviceStreamRow { previous: old.position, ..old.value.clone() };
+            let mut stream = DeviceStreamRow { marked: marked(old), ..old.value.clone() };
             if old.value.of_device {
                 stream.recent.push(old.position);
                 let surplus = stream.recent.len().saturating_sub(RECENT);
@@ -140,9 +144,25 @@ pub(crate) async fn publish(
         let row = Positioned::pending(DeviceStreamChangeRow { deleted });
         batch.put::<DeviceStreamChanges>(&(user, Text::new(device)), &row);
     }
+    // Nobody is told of a user who is in no room, like one who has just been registered.
+    let page = view.scan_keys::<Memberships>(&KeyRange::prefix(&(user,)), 1, Direction::Forward).await?;
+    stream.all_marked = page.keys.is_empty();
+    if !stream.all_marked {
+        jobs::begin(batch, JobKind::DEVICE_MARKS, &marking(user));
+    }
     batch.assert_unchanged::<DeviceStreams>(&(user,), old.as_ref());
     batch.put::<DeviceStreams>(&(user,), &Positioned::pending(stream));
     Ok(())
+}
+
+/// The id of the job that marks all servers that share a room with a user.
+fn marking(user: UserNid) -> (UserNid, RoomNid, Text) {
+    (user, EVERY_ROOM, Text::new(""))
+}
+
+/// Up to where every server that shares a room has been marked.
+fn marked(stream: &Positioned<DeviceStreamRow>) -> StreamPosition {
+    if stream.value.all_marked { stream.position } else { stream.value.marked }
 }
 
 /// Forgets the older half of the devices that have gone, when they are many. Answers up to where.
@@ -180,10 +200,27 @@ fn last_told(stream: &Positioned<DeviceStreamRow>, since: StreamPosition) -> Opt
 }
 
 impl Keys {
-    /// When a user's devices, as other servers see them, last changed, and when before that.
+    /// When a user's devices, as other servers see them, last changed, and up to where every server that shares a room has been marked.
     pub async fn stream_of(&self, user: UserNid) -> Result<Option<(StreamPosition, StreamPosition)>, ReadError> {
         let row = self.ground.storage.view().get::<DeviceStreams>(&(user,)).await?;
-        Ok(row.map(|row| (row.position, row.value.previous)))
+        Ok(row.map(|row| (row.position, marked(&row))))
+    }
+
+    /// The job that marks all servers that share a room with a user has come to its end: they are marked with the changes up to the one that began it.
+    /// Does nothing if a newer one has begun it anew.
+    pub async fn all_marked(&self, user: UserNid) -> Result<(), StoreError> {
+        let view = self.ground.storage.view();
+        let job = (JobKind::DEVICE_MARKS, marking(user).to_bytes().into_parts().0);
+        let begun = view.get::<Jobs>(&job).await?;
+        let (Some(begun), Some(old)) = (begun, view.get::<DeviceStreams>(&(user,)).await?) else { return Ok(()) };
+        let mut new = old.clone();
+        new.value.all_marked = begun.position == old.position;
+        new.value.marked = begun.position;
+        let mut batch = Batch::new();
+        batch.assert_equals::<Jobs>(&job, &begun).assert_equals::<DeviceStreams>(&(user,), &old);
+        batch.put::<DeviceStreams>(&(user,), &new);
+        outcome(self.ground.storage.commit(batch).await)?;
+        Ok(())
     }
 
     /// All devices of a user of this server that have keys, for another server; `None`: there is no such user.
@@ -211,31 +248,47 @@ impl Keys {
         }))
     }
 
-    /// The EDUs that tell a server what has changed in a user's list since it was told last: up to `since`, zero if it was never told. They may be sent
-    /// again; none if there is no such user.
-    pub async fn edus_since(&self, user_id: &UserId, since: StreamPosition) -> Result<Vec<Edu>, StoreError> {
+    /// The EDUs that tell a server what has changed in a user's list since it was told last: up to `since`, zero if it was never told. At most
+    /// `most`, of which there is at least one, and [`MAX_EDUS`]. They may be sent again; none if there is no such user.
+    pub async fn edus_since(
+        &self,
+        user_id: &UserId,
+        since: StreamPosition,
+        most: usize,
+    ) -> Result<Vec<Edu>, StoreError> {
         let Some(user) = self.accounts.nid(user_id).await? else { return Ok(Vec::new()) };
         let view = self.ground.storage.view();
         let Some(stream) = view.get::<DeviceStreams>(&(user,)).await? else { return Ok(Vec::new()) };
         let is_new = since == StreamPosition::ZERO;
-        let changes = newest_changes(&view, user).await?.into_iter();
-        let changes = changes.filter(|change| change.position > since && !(is_new && change.deleted));
-        let (signing, mut devices): (Vec<_>, Vec<_>) = changes.partition(|change| change.device == CROSS_SIGNING);
+        let is_forgotten = !is_new && since < stream.value.forgotten;
+        let (signing, mut devices): (Vec<_>, Vec<_>) =
+            newest_changes(&view, user).await?.into_iter().partition(|change| change.device == CROSS_SIGNING);
+        let mut has_signing = signing.iter().any(|change| is_forgotten || change.position > since);
         devices.sort_unstable_by_key(|change| change.position);
+        if is_new {
+            devices.retain(|change| !change.deleted);
+        } else if !is_forgotten {
+            devices.retain(|change| change.position > since);
+        }
         let mut prev = last_told(&stream, since).map_or_else(Vec::new, |last| vec![last]);
         let together = devices.windows(2).any(|pair| pair[0].position == pair[1].position);
-        let forgotten = !is_new && since < stream.value.forgotten;
-        if together || forgotten || devices.len() > MAX_UPDATES {
-            // One update after a gap stands for all of them.
+        let room = most.saturating_sub(usize::from(has_signing)).min(MAX_UPDATES);
+        if together || is_forgotten || devices.len() > room {
+            // One update after a gap stands for all of them, and for the keys: the server fetches the list.
+            has_signing &= devices.is_empty();
             prev = vec![NO_UPDATE];
             devices.drain(..devices.len().saturating_sub(1));
+        }
+        if let Some(change) = devices.first_mut().filter(|_| is_forgotten) {
+            // A server may know the change itself, but nothing of this position.
+            change.position = stream.position;
         }
         let mut edus = Vec::new();
         for change in devices {
             edus.push(self.device_list_update(&view, (user, user_id), &change, &prev).await?);
             prev = vec![change.position];
         }
-        if !signing.is_empty() {
+        if has_signing {
             let (master_key, self_signing_key) = self.signing_keys(&view, user).await?;
             if master_key.is_some() {
                 let content = SigningKeyUpdate { user_id, master_key, self_signing_key };

@@ -17,12 +17,13 @@ mod updates;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use primitives::RoomNid;
 use quick_cache::sync::Cache;
 use ruma::{OwnedServerName, OwnedUserId, ServerName, UserId};
 use storage::{
-    Batch, Direction, KeyRange, Positioned, ReadError, Text, View,
+    Batch, Direction, Key, KeyRange, Positioned, ReadError, Text, View,
     schema::{
-        jobs::{self, JobKind, RemoteMembers},
+        jobs::{self, JobKind, Jobs, RemoteMembers, RoomServers},
         remote_devices::{RemoteDevices, RemoteListRow, RemoteLists, StaleLists},
     },
 };
@@ -36,6 +37,8 @@ pub use updates::UpdateError;
 const SERVERS_AT_ONCE: usize = 32;
 /// Lists that are fetched from one server at the same time.
 const LISTS_AT_ONCE: usize = 4;
+/// Rooms of a user that are looked at in one page.
+const ROOMS: usize = 16;
 /// Users whose fetches are waited for.
 const FETCHING: usize = 10_000;
 
@@ -78,10 +81,31 @@ impl Deadline {
     }
 }
 
-/// Whether another server's user shares a room with a user of this one. As far as the projection is: a user whom it doesn't know yet is asked for anew.
-async fn shares_a_room(view: &View, user: &UserId) -> Result<bool, ReadError> {
-    let range = KeyRange::prefix(&(Text::new(user.as_str()),));
-    Ok(!view.scan_keys::<RemoteMembers>(&range, 1, Direction::Forward).await?.keys.is_empty())
+/// Whether another server's user shares a room with a user of this server, but for one room. As far as the projection is: a user whom it doesn't know yet
+/// is asked for anew.
+///
+/// A room that all users of this server have left is not shared: nothing is heard of it. Nor is one that they have come back to before the lists of those
+/// who are there were forgotten.
+async fn shares_a_room(view: &View, own: &ServerName, user: &UserId, but: Option<RoomNid>) -> Result<bool, ReadError> {
+    let mut rest = Some(KeyRange::prefix(&key_of(user)));
+    while let Some(range) = rest {
+        let page = view.scan_keys::<RemoteMembers>(&range, ROOMS, Direction::Forward).await?;
+        let rooms: Vec<_> = page.keys.into_iter().map(|(_, room)| room).filter(|room| Some(*room) != but).collect();
+        let here: Vec<_> = rooms.iter().map(|room| (*room, Text::new(own.as_str()))).collect();
+        let forgetting: Vec<_> = rooms.iter().map(|room| (JobKind::FORGET_DEVICE_LISTS, forgetting(*room))).collect();
+        let here = view.multi_get::<RoomServers>(&here).await?;
+        let forgetting = view.multi_get::<Jobs>(&forgetting).await?;
+        if here.iter().zip(&forgetting).any(|(here, forgetting)| here.is_some() && forgetting.is_none()) {
+            return Ok(true);
+        }
+        rest = page.rest;
+    }
+    Ok(false)
+}
+
+/// The id of the job that forgets the lists of those who are in a room.
+fn forgetting(room: RoomNid) -> Vec<u8> {
+    (room,).to_bytes().into_parts().0
 }
 
 fn key_of(user: &UserId) -> (Text,) {
@@ -114,9 +138,9 @@ pub struct RemoteMembership;
 impl RemoteMembership {
     /// A user has joined a room: between this and the room they shared before, if any, updates may have been missed. Clients learn of the user by
     /// the join; where something was heard of the list before, they are told again.
-    pub async fn joined(view: &View, batch: &mut Batch, user: &UserId) -> Result<(), ReadError> {
+    pub async fn joined(view: &View, batch: &mut Batch, own: &ServerName, user: &UserId) -> Result<(), ReadError> {
         let Some(row) = view.get::<RemoteLists>(&key_of(user)).await? else { return Ok(()) };
-        let is_shared = shares_a_room(view, user).await?;
+        let is_shared = shares_a_room(view, own, user, None).await?;
         if row.value.current && !is_shared {
             let stale = RemoteListRow { current: false, ..row.value.clone() };
             put_list(batch, user, Some(&row), stale);
@@ -127,8 +151,26 @@ impl RemoteMembership {
         Ok(())
     }
 
-    /// A user has left the last room that is shared with them: nobody will tell of their devices any more.
-    pub fn gone(batch: &mut Batch, user: &UserId) {
+    /// A user has left a room: if it was the last that was shared with them, nobody will tell of their devices any more.
+    pub async fn left(
+        view: &View,
+        batch: &mut Batch,
+        own: &ServerName,
+        user: &UserId,
+        room: RoomNid,
+    ) -> Result<(), ReadError> {
+        if !shares_a_room(view, own, user, Some(room)).await? {
+            Self::forget(batch, user);
+        }
+        Ok(())
+    }
+
+    /// The last user of this server has left a room: the lists of those who are there are forgotten, by a job, unless they share another.
+    pub fn all_left(batch: &mut Batch, room: RoomNid) {
+        jobs::begin(batch, JobKind::FORGET_DEVICE_LISTS, &(room,));
+    }
+
+    fn forget(batch: &mut Batch, user: &UserId) {
         batch.delete::<RemoteLists>(&key_of(user));
         batch.delete_prefix::<RemoteDevices>(&key_of(user));
         batch.delete::<StaleLists>(&(Text::new(user.server_name().as_str()), Text::new(user.as_str())));

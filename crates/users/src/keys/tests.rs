@@ -570,3 +570,44 @@ async fn a_kill_between_any_two_steps_issues_no_key_twice() {
         assert!(issued.len() >= 9, "{step:?} {nth}: at most the one under way is lost");
     }
 }
+
+#[tokio::test]
+async fn after_a_restore_no_key_from_before_is_issued_and_fallback_keys_serve() {
+    let world = World::new().await;
+    let bob = bob(&world).await;
+    let keys = world.users.keys();
+    let fallback_keys = [one_time("F", 50)].into();
+    keys.upload(&bob, KeyUpload { fallback_keys, ..one_time_keys(0..5) }).await.expect("uploaded");
+    claim(&world.users, &bob).await.expect("a key");
+    let discarded = crate::restored::discard_what_may_be_stale(&world.storage).await.expect("discarded");
+    assert_eq!((discarded.one_time_keys, discarded.remote_lists), (4, 0));
+    let left = left(&world, &bob).await;
+    assert_eq!((count(&left), left.unused_fallback.len()), (0, 0));
+    assert_eq!(claim(&world.users, &bob).await.as_deref(), Some("signed_curve25519:F"));
+    // What was there before is not taken again, what is new is.
+    assert_eq!(count(&keys.upload(&bob, one_time_keys(0..7)).await.expect("uploaded")), 2);
+    for name in ["005", "006"] {
+        assert_eq!(claim(&world.users, &bob).await, Some(format!("signed_curve25519:{name}")));
+    }
+    crate::restored::discard_what_may_be_stale(&world.storage).await.expect("it may be done again");
+    let report = world.users.verify().await.expect("read");
+    assert!(report.is_whole(), "{report}");
+    assert_eq!((report.devices, report.one_time_keys), (0, 0));
+}
+
+#[tokio::test]
+async fn a_check_finds_keys_that_are_not_counted_and_devices_that_are_not_there() {
+    let world = World::new().await;
+    let bob = bob(&world).await;
+    let upload = KeyUpload { device_keys: Some(identity(&bob, &signer(1))), ..one_time_keys(0..5) };
+    world.users.keys().upload(&bob, upload).await.expect("uploaded");
+    claim(&world.users, &bob).await.expect("a key");
+    let report = world.users.verify().await.expect("read");
+    assert!(report.is_whole(), "{report}");
+    assert_eq!((report.devices, report.one_time_keys), (1, 4));
+    let device = (bob.user_nid, Text::new("A"));
+    let mut batch = storage::Batch::new();
+    batch.delete_prefix::<OneTimeKeys>(&device).delete::<storage::schema::users::Devices>(&device);
+    world.storage.commit(batch).await.expect("commits");
+    assert_eq!(world.users.verify().await.expect("read").fault_count, 2);
+}

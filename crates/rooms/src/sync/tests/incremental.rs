@@ -149,6 +149,9 @@ async fn a_token_of_another_database_starts_over_and_one_of_this_survives_a_rest
     let restored = SyncToken { epoch: token.epoch.wrapping_add(1), ..token };
     let (_, response) = synced(&world, "@a:x", since(restored)).await;
     assert_eq!(part(joined(&response)).0, [1, 2, 3, 4, 5, 6]);
+    assert!(response["device_lists"]["changed"].is_array(), "everybody's devices may be others: {response}");
+    let (_, response) = synced(&world, "@a:x", SyncRequest::default()).await;
+    assert!(response["device_lists"]["changed"].is_null(), "who knows nothing has nothing to look at anew: {response}");
 }
 
 #[tokio::test]

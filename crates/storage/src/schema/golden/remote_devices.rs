@@ -17,7 +17,8 @@ pub(super) fn rows() -> Golden {
     };
     let remote = RemoteDeviceRow { json: "{}".to_owned(), display_name: Some("phone".to_owned()) };
     let stream = DeviceStreamRow {
-        previous: StreamPosition(5),
+        marked: StreamPosition(5),
+        all_marked: false,
         of_device: true,
         recent: vec![StreamPosition(4), StreamPosition(5)],
         forgotten: StreamPosition(2),
@@ -40,7 +41,7 @@ fn remote_devices() {
     84 remote_list: '@a:hs2' 0000 = 000000000102030401010002060101027b7d00
     85 remote_device: '@a:hs2' 0000 'PHONE' 0000 = 01027b7d0105 'phone'
     86 stale_list: 'hs2' 0000 '@a:hs2' 0000 = -
-    87 device_stream: 00000007 = 000000000102030401050102040502
+    87 device_stream: 00000007 = 00000000010203040105000102040502
     88 device_stream_change: 00000007 'PHONE' 0000 = 00000000010203040101
     "#);
 }

@@ -9,7 +9,7 @@ use storage::{
     schema::remote_devices::{RemoteDeviceRow, RemoteDevices, RemoteListRow, RemoteLists, StaleLists},
 };
 
-use super::{Deadline, answers, fetch_later, key_of, put_list, shares_a_room, tell_rooms};
+use super::{Deadline, RemoteMembership, answers, fetch_later, key_of, put_list, shares_a_room, tell_rooms};
 use crate::{
     error::{MAX_ATTEMPTS, Outcome, StoreError, outcome},
     keys::Keys,
@@ -72,7 +72,7 @@ impl Keys {
         };
         for _ in 0..FETCHES {
             let view = self.ground.storage.view();
-            if !shares_a_room(&view, user).await? {
+            if !self.shares_a_room(&view, user).await? {
                 return Ok(Fetched::Unshared);
             }
             let before = view.get::<RemoteLists>(&key_of(user)).await?;
@@ -82,11 +82,39 @@ impl Keys {
             let left = deadline.left(self.ground.clock.monotonic())?;
             let answer = client.user_devices(user, left).await?;
             let list = self.checked(user, answer)?;
+            if !self.shares_a_room(&self.ground.storage.view(), user).await? {
+                return Ok(Fetched::Unshared);
+            }
             if self.keep(user, before.as_ref(), list).await? {
                 return Ok(Fetched::Current);
             }
         }
         Ok(Fetched::Restless)
+    }
+
+    pub(super) async fn shares_a_room(&self, view: &View, user: &UserId) -> Result<bool, ReadError> {
+        shares_a_room(view, self.accounts.server_name(), user, None).await
+    }
+
+    /// Forgets the list of a user, unless a room is shared with them.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn forget_unshared_list(&self, user: &UserId) -> Result<(), StoreError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let view = self.ground.storage.view();
+            let row = view.get::<RemoteLists>(&key_of(user)).await?;
+            if row.is_none() || self.shares_a_room(&view, user).await? {
+                return Ok(());
+            }
+            let mut batch = Batch::new();
+            batch.assert_unchanged::<RemoteLists>(&key_of(user), row.as_ref());
+            RemoteMembership::forget(&mut batch, user);
+            if let Outcome::Done(_) = outcome(self.ground.storage.commit(batch).await)? {
+                return Ok(());
+            }
+        }
+        Err(StoreError::Contended)
     }
 
     pub(super) fn deadline(&self, timeout: Duration) -> Deadline {
@@ -149,7 +177,7 @@ impl Keys {
             let row = view.get::<RemoteLists>(&key_of(user)).await?;
             let known = row.as_ref().map(|row| (row.value.current, row.value.unanswered));
             // Somebody else has brought it, or it is missed already.
-            if matches!(known, Some((true, _) | (_, true))) || !shares_a_room(&view, user).await? {
+            if matches!(known, Some((true, _) | (_, true))) || !self.shares_a_room(&view, user).await? {
                 return Ok(());
             }
             let mut batch = Batch::new();

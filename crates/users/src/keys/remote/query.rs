@@ -12,7 +12,6 @@ use storage::{
 
 use super::{
     Deadline, FetchError, Fetched, LISTS_AT_ONCE, SERVERS_AT_ONCE, Unanswered, answers, key_of, lists::current,
-    shares_a_room,
 };
 use crate::{
     keys::{
@@ -71,7 +70,7 @@ impl Asking<'_> {
         let (mut found, mut failed) = (UserKeys::default(), None);
         let (mut wanted, mut direct) = (Vec::new(), Query::new());
         for (user, devices) in users {
-            if !shares_a_room(&view, &user).await? {
+            if !self.keys.shares_a_room(&view, &user).await? {
                 direct.insert(user, devices);
             } else if let Some(list) = current(&view, &user).await? {
                 self.show_list(&view, &user, &devices, list, &mut found).await?;

@@ -9,7 +9,7 @@ use storage::{
     schema::remote_devices::{RemoteDevices, RemoteListRow, RemoteLists},
 };
 
-use super::{answers, fetch_later, key_of, put_list, shares_a_room, tell_rooms};
+use super::{answers, fetch_later, key_of, put_list, tell_rooms};
 use crate::{
     error::{MAX_ATTEMPTS, Outcome, StoreError, outcome},
     keys::Keys,
@@ -157,7 +157,7 @@ impl Keys {
         }
         for _ in 0..MAX_ATTEMPTS {
             let view = self.ground.storage.view();
-            if !shares_a_room(&view, user).await? {
+            if !self.shares_a_room(&view, user).await? {
                 return Ok(());
             }
             let old: Option<Positioned<RemoteListRow>> = view.get::<RemoteLists>(&key_of(user)).await?;
