@@ -177,10 +177,13 @@ impl Reads {
         response.presence = self.presence(view, asked).await?;
         response.account_data = self.account_data(view, &asked.changes.data, asked).await?;
         self.add_messages(view, asked, &mut response).await?;
-        // Whose devices the client knows is not known after a restore: it is to look at everybody's.
+        // Whose devices the client knows is not known after a restore: it is to look at everybody's, the user's own among them.
         let since = asked.request.since.map(|since| since.position);
         if let Some(since) = since.or(asked.token_void.then_some(StreamPosition::ZERO)) {
             response.device_lists = self.lists_since(view, asked.reader, since, asked.changes).await?;
+        }
+        if asked.token_void {
+            response.device_lists.add(asked.reader.user_id.as_str());
         }
         if let Some(device) = &asked.reader.device_id {
             let left = Keys::left(view, asked.reader.user_nid, device).await?;

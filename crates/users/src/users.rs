@@ -130,14 +130,9 @@ impl Users {
             wakeups.clone(),
             options.to_device_sizes,
         ));
+        let store = ground.storage.clone();
         Ok(Self(Arc::new(Parts {
-            changes: AccountChanges::new(
-                ground.storage.clone(),
-                accounts.clone(),
-                devices.clone(),
-                tokens.clone(),
-                passwords,
-            ),
+            changes: AccountChanges::new(store, accounts.clone(), devices.clone(), tokens.clone(), passwords),
             profiles: Profiles::new(ground.storage.clone(), accounts.clone(), directory.clone(), options.profile_sizes),
             filters: Filters::new(ground.storage.clone()),
             openid: OpenIdTokens::new(ground.clone(), accounts.clone(), limits.clone()),

@@ -74,6 +74,13 @@ impl DeviceLists {
     pub fn is_empty(&self) -> bool {
         self.changed.is_empty() && self.left.is_empty()
     }
+
+    /// Adds a user whose keys are to be asked for anew.
+    pub(super) fn add(&mut self, user_id: &str) {
+        if let Err(place) = self.changed.binary_search_by(|known| known.as_str().cmp(user_id)) {
+            self.changed.insert(place, user_id.to_owned());
+        }
+    }
 }
 
 /// What is new in rooms, by the user's membership.
