@@ -5,8 +5,8 @@
 //! - Every change of a device's keys asserts the device's row, so that keys never outlive their device.
 //! - A user's list of devices has one row. A change of it is one batch with the change of the keys, the line in the user's log and the job that tells
 //!   the user's rooms.
-//! - What other servers are told of a user's devices is a stream of changes ([`outgoing`]), whose stream ids are positions.
-//! - What other servers tell of their users' devices is kept as long as a room is shared with them ([`remote`]).
+//! - What other servers are told of a user's devices is a stream of changes (`keys/outgoing.rs`), whose stream ids are positions.
+//! - What other servers tell of their users' devices is kept as long as a room is shared with them (`keys/remote.rs`).
 
 mod claim;
 mod cross_signing;
