@@ -5,8 +5,11 @@
 //! there is time for (`docs/testing.md`).
 
 mod canonical_json;
+mod ground;
+mod join_response;
 mod json;
 mod pdu;
+mod transaction;
 mod x_matrix;
 
 use proptest::test_runner::Config;

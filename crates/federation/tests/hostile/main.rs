@@ -5,6 +5,7 @@ mod authorship;
 mod edus;
 mod format;
 mod identity;
+mod invites;
 mod joining;
 mod membership;
 mod missing;

@@ -79,6 +79,11 @@ impl Scripts {
         });
     }
 
+    /// Forgets the scripts for what begins so.
+    pub fn forget(&self, path: &str) {
+        self.0.scripts.lock().retain(|(begins, _)| begins != path);
+    }
+
     /// Forgets every script.
     pub fn clear(&self) {
         self.0.scripts.lock().clear();
