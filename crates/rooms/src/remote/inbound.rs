@@ -72,21 +72,16 @@ impl Rooms {
 }
 
 impl Room {
+    /// Events of a room that this server is in, as the caller has seen.
     async fn receive_from(
         &self,
         remote: &Remote,
         origin: &ServerName,
         events: Vec<(Pdu, Box<RawValue>)>,
     ) -> Result<Vec<TakenIn>, ReceiveError> {
-        let refused = if !self.has_server(&self.context().options.server_name).await? {
-            Some("this server is not in the room")
-        } else if !self.allows_server(origin).await? {
-            Some("the room's server ACL doesn't let the server take part")
-        } else {
-            None
-        };
         let ids: Vec<_> = events.iter().map(|(pdu, _)| pdu.event_id().clone()).collect();
-        if let Some(refused) = refused {
+        if !self.allows_server(origin).await? {
+            let refused = "the room's server ACL doesn't let the server take part";
             let refuse = |event_id| TakenIn { event_id, refused: Some(refused.to_owned()) };
             return Ok(ids.into_iter().map(refuse).collect());
         }

@@ -3,9 +3,9 @@
 use primitives::{Rix, RoomNid, StreamPosition, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use crate::{Text, table::Versioned};
+use crate::Text;
 
-use super::tables;
+use super::{tables, version_one};
 
 tables! {
     /// The newest document in which a server published its keys, by server name.
@@ -90,24 +90,7 @@ pub struct DeviceListMarkRow {
     pub changed: StreamPosition,
 }
 
-impl Versioned for DeviceListMarkRow {
-    const VERSION: u8 = 1;
-}
-impl Versioned for DestinationRow {
-    const VERSION: u8 = 1;
-}
-impl Versioned for DestinationRoomRow {
-    const VERSION: u8 = 1;
-}
-impl Versioned for KeyDocumentRow {
-    const VERSION: u8 = 1;
-}
-impl Versioned for ServerKeyRow {
-    const VERSION: u8 = 1;
-}
-impl Versioned for DoneTransactionsRow {
-    const VERSION: u8 = 1;
-}
+version_one!(DeviceListMarkRow, DestinationRow, DestinationRoomRow, KeyDocumentRow, ServerKeyRow, DoneTransactionsRow,);
 
 #[cfg(test)]
 mod tests {
