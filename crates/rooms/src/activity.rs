@@ -4,11 +4,13 @@
 //! so that no reader whose view already shows the commit can take the room for quiet (I10). After a restart nothing is known of a
 //! room until it is written to or its log is read; the reader then asks the log.
 
+mod mark;
+mod newest;
 mod tail;
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -16,6 +18,8 @@ use primitives::{RoomNid, StreamPosition};
 use storage::schema::rooms::RoomLogEntry;
 use tokio::sync::Notify;
 
+use mark::Mark;
+use newest::Newest;
 pub(crate) use tail::LogRow;
 use tail::Tail;
 
@@ -34,16 +38,11 @@ struct Entry {
     tail: Mutex<Option<Box<Tail>>>,
     /// How many commits are under way.
     writing: AtomicU32,
-    /// Whether any event of the room has been redacted: one of the constants below.
-    redactions: AtomicU8,
+    /// Whether any event of the room has been redacted.
+    redactions: Mark,
+    /// Whether a user of another server was ever in the room or asked into it.
+    others: Mark,
 }
-
-/// Nobody has looked.
-const UNKNOWN: u8 = 0;
-/// Somebody has looked, and nothing was redacted since.
-const NONE: u8 = 1;
-/// There are some, or there is about to be one.
-const SOME: u8 = 2;
 
 /// Whether a room's log has rows after a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +60,8 @@ pub enum Activity {
 pub struct RoomActivity {
     /// By room number, which are dense.
     rooms: RwLock<Vec<Entry>>,
+    /// The rooms by the age of their newest rows, for those who follow all of them.
+    newest: Mutex<Newest>,
     /// How many rows of logs are in memory.
     rows: AtomicUsize,
     /// The room whose rows go next when there are too many.
@@ -84,6 +85,7 @@ impl RoomActivity {
     /// Announces a commit that appends to a room's log or that of its receipts. Call it before [`storage::Storage::commit`], whoever appends.
     pub fn writing(self: &Arc<Self>, room: RoomNid) -> Writing {
         self.entry(room, |entry| entry.writing.fetch_add(1, Ordering::SeqCst));
+        self.newest.lock().begins(room);
         Writing { activity: Arc::clone(self), room, lists: false, receipts: false, rows: None }
     }
 
@@ -95,7 +97,13 @@ impl RoomActivity {
     /// Remembers that a view at any position showed `last` as the position of the newest row of a room's logs.
     pub fn learn(&self, room: RoomNid, last: StreamPosition) {
         // A room without a row is remembered by the lowest position, which no commit has.
-        self.entry(room, |entry| entry.last.fetch_max(last.0.max(1), Ordering::SeqCst));
+        let last = last.0.max(1);
+        if self.entry(room, |entry| entry.last.load(Ordering::SeqCst)) >= last {
+            return;
+        }
+        let mut newest = self.newest.lock();
+        let before = self.entry(room, |entry| entry.last.fetch_max(last, Ordering::SeqCst));
+        newest.moves(room, before, last);
     }
 
     /// For each of the rooms, in their order, whether its logs have rows after `since`. Take the view first, ask afterwards.
@@ -107,12 +115,10 @@ impl RoomActivity {
             .collect()
     }
 
-    /// The rooms whose logs have rows after `since`, as far as is known here, or are about to. Take the view first, ask afterwards.
+    /// The rooms whose logs have rows after `since`, as far as is known here, or are about to: what quiet rooms there are costs nothing. Take the
+    /// view first, ask afterwards.
     pub fn changed_since(&self, since: StreamPosition) -> Vec<RoomNid> {
-        let entries = self.rooms.read();
-        let changed =
-            entries.iter().enumerate().filter(|(_, entry)| entry.since(&entry.last, since) == Activity::Changed);
-        changed.filter_map(|(nid, _)| u32::try_from(nid).ok().map(RoomNid)).collect()
+        self.newest.lock().since(since.0)
     }
 
     /// Whether a room's log has rows after `since` that tell who is in the room or whose devices changed. Take the view first, ask afterwards.
@@ -184,22 +190,32 @@ impl RoomActivity {
 
     /// Announces that an event of a room is to be redacted. Call it before the commit.
     pub fn redacts(&self, room: RoomNid) {
-        self.entry(room, |entry| entry.redactions.store(SOME, Ordering::SeqCst));
+        self.entry(room, |entry| entry.redactions.announce());
     }
 
     /// Whether any event of a room has been redacted, as far as is known.
     pub fn has_redactions(&self, room: RoomNid) -> Option<bool> {
-        match self.entry(room, |entry| entry.redactions.load(Ordering::SeqCst)) {
-            UNKNOWN => None,
-            state => Some(state == SOME),
-        }
+        self.entry(room, |entry| entry.redactions.known())
     }
 
     /// Remembers that a view showed no redaction in a room. One that has been announced since stays announced.
     pub fn learn_no_redactions(&self, room: RoomNid) {
-        self.entry(room, |entry| {
-            entry.redactions.compare_exchange(UNKNOWN, NONE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-        });
+        self.entry(room, |entry| entry.redactions.learn_none());
+    }
+
+    /// Announces that the state of a room is to name a user of another server. Call it before the commit.
+    pub(crate) fn meets_others(&self, room: RoomNid) {
+        self.entry(room, |entry| entry.others.announce());
+    }
+
+    /// Whether the state of a room has ever named a user of another server, as far as is known.
+    pub(crate) fn has_met_others(&self, room: RoomNid) -> Option<bool> {
+        self.entry(room, |entry| entry.others.known())
+    }
+
+    /// Remembers that a view showed no user of another server in a room. One who has been announced since stays announced.
+    pub(crate) fn learn_met_no_others(&self, room: RoomNid) {
+        self.entry(room, |entry| entry.others.learn_none());
     }
 
     fn entry<R>(&self, room: RoomNid, use_it: impl Fn(&Entry) -> R) -> R {
@@ -267,6 +283,7 @@ impl Writing {
 impl Drop for Writing {
     fn drop(&mut self) {
         self.activity.entry(self.room, |entry| entry.writing.fetch_sub(1, Ordering::SeqCst));
+        self.activity.newest.lock().ends(self.room);
     }
 }
 
@@ -364,13 +381,18 @@ mod tests {
     }
 
     #[test]
-    fn a_redaction_that_is_announced_is_not_forgotten_for_an_older_view() {
+    fn whoever_follows_all_rooms_is_told_of_those_that_changed_and_those_being_written_to() {
         let activity = Arc::new(RoomActivity::default());
-        assert_eq!(activity.has_redactions(ROOM), None);
-        activity.learn_no_redactions(ROOM);
-        assert_eq!(activity.has_redactions(ROOM), Some(false));
-        activity.redacts(ROOM);
-        activity.learn_no_redactions(ROOM);
-        assert_eq!(activity.has_redactions(ROOM), Some(true));
+        let since = |since| activity.changed_since(StreamPosition(since));
+        for room in 0..5 {
+            activity.learn(RoomNid(room), StreamPosition(room.into()));
+        }
+        assert_eq!(since(2), [RoomNid(3), RoomNid(4)]);
+        let writing = activity.writing(RoomNid(1));
+        assert_eq!(since(3), [RoomNid(1), RoomNid(4)], "about to");
+        writing.committed(StreamPosition(7));
+        assert_eq!((since(3), since(7)), (vec![RoomNid(1), RoomNid(4)], vec![]));
+        activity.learn(RoomNid(1), StreamPosition(6));
+        assert_eq!(since(6), [RoomNid(1)], "an old reading does not go back");
     }
 }

@@ -115,8 +115,7 @@ impl Reads {
     /// # Errors
     /// The store could not be read.
     pub async fn outbound(&self, view: &View, room: RoomNid, after: StreamPosition) -> Result<OutboundPage, ReadError> {
-        let range = KeyRange::prefix(&(room,));
-        if view.scan_keys::<RoomServerSlots>(&range, 1, Direction::Forward).await?.keys.is_empty() {
+        if !self.has_met_others(view, room).await? {
             return Ok(OutboundPage::default());
         }
         let Some(read) = RoomView::by_number(view, &self.0.caches, room).await? else {
@@ -132,6 +131,20 @@ impl Reads {
             news.extend(self.told(&read, position, entry).await?);
         }
         Ok(OutboundPage { news, more_after })
+    }
+
+    /// Whether the state of a room has ever named a user of another server.
+    async fn has_met_others(&self, view: &View, room: RoomNid) -> Result<bool, ReadError> {
+        if let Some(known) = self.0.activity.has_met_others(room) {
+            return Ok(known);
+        }
+        let page = view.scan_keys::<RoomServerSlots>(&KeyRange::prefix(&(room,)), 1, Direction::Forward).await?;
+        if page.keys.is_empty() {
+            self.0.activity.learn_met_no_others(room);
+        } else {
+            self.0.activity.meets_others(room);
+        }
+        Ok(!page.keys.is_empty())
     }
 
     async fn told(
@@ -214,6 +227,9 @@ impl Reads {
         room: RoomNid,
         after: StreamPosition,
     ) -> Result<Option<OutboundReceipts>, ReadError> {
+        if !self.has_met_others(view, room).await? {
+            return Ok(None);
+        }
         let Some(read) = RoomView::by_number(view, &self.0.caches, room).await? else { return Ok(None) };
         let mut receipts = receipts::since(&read, after).await?;
         receipts.retain(|receipt| {

@@ -27,8 +27,10 @@ impl Change {
         Ok(())
     }
 
+    /// Announced before it is visible, as whoever sends to other servers takes a room without such a row for one of ours alone.
     pub(crate) fn write_server_slot(&mut self, user: &UserId, slot: Slot, is_new: bool) {
         if is_new {
+            self.context.activity.meets_others(self.memory.info.nid);
             let key = (self.memory.info.nid, Text::new(user.server_name().as_str()), slot);
             self.batch.put::<RoomServerSlots>(&key, &());
         }

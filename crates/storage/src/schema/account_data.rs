@@ -3,9 +3,9 @@
 use primitives::{RoomNid, UserNid};
 use serde::{Deserialize, Serialize};
 
-use crate::{Positioned, Text, table::Versioned};
+use crate::{Positioned, Text};
 
-use super::tables;
+use super::{tables, version_one};
 
 tables! {
     /// A user's data: of a room, or with [`GLOBAL`] of none; by type. Its row in the user's log is there as long as it is, and is replaced with it.
@@ -33,10 +33,4 @@ pub struct PresenceRow {
     pub status_msg: String,
 }
 
-impl Versioned for PresenceRow {
-    const VERSION: u8 = 1;
-}
-
-impl Versioned for AccountDataRow {
-    const VERSION: u8 = 1;
-}
+version_one!(PresenceRow, AccountDataRow);

@@ -3,9 +3,9 @@
 use primitives::{NodeId, RoomNid, Slot, UserNid};
 use serde::{Deserialize, Serialize};
 
-use crate::{Batch, Key, KeyBytes, KeyPart, Positioned, Text, table::Versioned};
+use crate::{Batch, Key, KeyBytes, KeyPart, Positioned, Text};
 
-use super::tables;
+use super::{tables, version_one};
 
 tables! {
     /// Work that is to be done or under way, by its kind and by what it is about: a key of its own, as the kind says. The position is that of
@@ -87,12 +87,7 @@ pub struct Towards {
     pub done: Slot,
 }
 
-impl Versioned for JobRow {
-    const VERSION: u8 = 1;
-}
-impl Versioned for ProjectedRow {
-    const VERSION: u8 = 1;
-}
+version_one!(JobRow, ProjectedRow);
 
 /// Has a job begin with a batch, from its beginning even if one of the same id is under way: the newest cause wins.
 pub fn begin(batch: &mut Batch, kind: JobKind, id: &impl Key) {

@@ -3,9 +3,9 @@
 use primitives::{Rix, RoomNid, StreamPosition, UserNid};
 use serde::{Deserialize, Serialize};
 
-use crate::{Positioned, Raw, table::Versioned};
+use crate::{Positioned, Raw};
 
-use super::tables;
+use super::{tables, version_one};
 
 tables! {
     /// What a user has not read in a room, as it was counted last. Can be lost: it is counted anew.
@@ -37,10 +37,4 @@ pub struct CountRow {
     pub threads: Vec<(String, (u32, u32))>,
 }
 
-impl Versioned for CountRow {
-    const VERSION: u8 = 1;
-}
-
-impl Versioned for Changed {
-    const VERSION: u8 = 1;
-}
+version_one!(CountRow, Changed);

@@ -3,9 +3,9 @@
 use primitives::{RoomNid, StreamPosition};
 use serde::{Deserialize, Serialize};
 
-use crate::{Positioned, Text, table::Versioned};
+use crate::{Positioned, Text};
 
-use super::tables;
+use super::{tables, version_one};
 
 tables! {
     /// How far a user has read: by user id, type of receipt ([`PUBLIC`] or [`PRIVATE`]) and thread: the id of its root, `main`, or nothing for a
@@ -42,10 +42,4 @@ pub struct ReceiptLogRow {
     pub thread: String,
 }
 
-impl Versioned for ReceiptRow {
-    const VERSION: u8 = 1;
-}
-
-impl Versioned for ReceiptLogRow {
-    const VERSION: u8 = 1;
-}
+version_one!(ReceiptRow, ReceiptLogRow);

@@ -4,9 +4,7 @@
 use primitives::{StreamPosition, UnixMillis, UserNid};
 use serde::{Deserialize, Serialize};
 
-use crate::table::Versioned;
-
-use super::tables;
+use super::{tables, version_one};
 
 tables! {
     /// `OpenID` tokens: the hour in which the token ends (since 1970), then its SHA-256. The hour comes first, so that what is over is one range.
@@ -63,9 +61,4 @@ pub enum ReportSubject {
     },
 }
 
-impl Versioned for OpenIdTokenRow {
-    const VERSION: u8 = 1;
-}
-impl Versioned for ReportRow {
-    const VERSION: u8 = 1;
-}
+version_one!(OpenIdTokenRow, ReportRow);
