@@ -171,7 +171,7 @@ impl Reads {
         if let Ok(sender) = <&UserId>::try_from(&*event.header.sender) {
             servers.remove(sender.server_name());
         }
-        self.0.taking_part.retain_allowed(room, before, &mut servers).await?;
+        TakingPart::retain_allowed(room, before, &mut servers).await?;
         Ok(Arc::new(servers))
     }
 
@@ -205,7 +205,7 @@ impl Reads {
             return Ok(servers);
         }
         let mut allowed = BTreeSet::clone(&*servers);
-        self.0.taking_part.retain_allowed(&read, head.root, &mut allowed).await?;
+        TakingPart::retain_allowed(&read, head.root, &mut allowed).await?;
         Ok(if allowed.len() == servers.len() { servers } else { Arc::new(allowed) })
     }
 

@@ -1,12 +1,14 @@
 //! Which servers take part in a room, and which may.
 
+use std::cell::LazyCell;
+
 use ruma::{ServerName, UserId, events::room::server_acl::RoomServerAclEventContent};
 use storage::{
     Direction, KeyRange, ReadError, Text,
     schema::rooms::{Membership, RoomServerSlots},
 };
 
-use crate::{current::Current, room::Room};
+use crate::{current::Current, read::Caches, room::Room};
 
 /// Slots that are looked at in one page.
 const PAGE: usize = 100;
@@ -49,17 +51,30 @@ impl Room {
     }
 }
 
+impl Caches {
+    /// Whether an `m.room.server_acl` event lets a server take part; one that can't be read lets every server. Its content is asked for where the
+    /// answer is not remembered.
+    pub(crate) fn lets_in<'a>(
+        &self,
+        acl: &str,
+        server: &ServerName,
+        content: impl FnOnce() -> Option<&'a RoomServerAclEventContent>,
+    ) -> bool {
+        let key = (acl.to_owned(), server.to_owned());
+        if let Some(known) = self.acl.get(&key) {
+            return known;
+        }
+        let allowed = content().is_none_or(|content| content.is_allowed(server));
+        self.acl.insert(key, allowed);
+        allowed
+    }
+}
+
 impl Current<'_> {
     pub(crate) async fn allows_server(&self, server: &ServerName) -> Result<bool, ReadError> {
         let Some(event) = self.event("m.room.server_acl", "").await? else { return Ok(true) };
-        let (decisions, key) = (&self.caches().acl, (event.event_id().clone(), server.to_owned()));
-        if let Some(known) = decisions.get(&key) {
-            return Ok(known);
-        }
-        let content = event.content_as::<RoomServerAclEventContent>();
-        let allowed = content.map_or(true, |content| content.is_allowed(server));
-        decisions.insert(key, allowed);
-        Ok(allowed)
+        let content = LazyCell::new(|| event.content_as().ok());
+        Ok(self.caches().lets_in(event.event_id().as_str(), server, || content.as_ref()))
     }
 
     pub(crate) async fn has_server(&self, server: &ServerName) -> Result<bool, ReadError> {

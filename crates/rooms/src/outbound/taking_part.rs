@@ -1,12 +1,12 @@
 //! Which servers take part in a room in one of its states. A room's newest answer is remembered and brought to another state by the difference of
 //! the two, so that a message costs nothing and a join one step.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{cell::LazyCell, collections::BTreeSet, sync::Arc};
 
 use imbl::OrdMap;
-use primitives::{NodeId, Rix, RoomNid, Slot};
+use primitives::{NodeId, RoomNid, Slot};
 use quick_cache::{Weighter, sync::Cache};
-use ruma::{OwnedServerName, ServerName, UserId, events::room::server_acl::RoomServerAclEventContent};
+use ruma::{OwnedServerName, ServerName, UserId};
 use storage::{
     ReadError,
     schema::rooms::{Membership, SlotKeys},
@@ -23,8 +23,6 @@ use crate::{
 const REMEMBERED: u64 = 200_000;
 /// Rooms that are expected to be remembered.
 const ROOMS: usize = 10_000;
-/// ACLs that are kept compiled.
-const ACLS: usize = 1_000;
 /// Slots whose keys are read at once.
 const AT_ONCE: usize = 500;
 
@@ -50,12 +48,11 @@ impl Weighter<RoomNid, Arc<Known>> for ByServers {
 #[derive(Debug)]
 pub(crate) struct TakingPart {
     rooms: Cache<RoomNid, Arc<Known>, ByServers>,
-    acls: Cache<(RoomNid, Rix), Arc<RoomServerAclEventContent>>,
 }
 
 impl Default for TakingPart {
     fn default() -> Self {
-        Self { rooms: Cache::with_weighter(ROOMS, REMEMBERED, ByServers), acls: Cache::new(ACLS) }
+        Self { rooms: Cache::with_weighter(ROOMS, REMEMBERED, ByServers) }
     }
 }
 
@@ -91,21 +88,14 @@ impl TakingPart {
 
     /// Takes out those whom the room's ACL denies in a state (client-server API, "Server ACLs").
     pub(crate) async fn retain_allowed(
-        &self,
         room: &RoomView<'_>,
         root: NodeId,
         servers: &mut BTreeSet<OwnedServerName>,
     ) -> Result<(), ReadError> {
         let Some(rix) = room.state_at(root, "m.room.server_acl", "").await? else { return Ok(()) };
-        let acl = if let Some(acl) = self.acls.get(&(room.nid, rix)) {
-            acl
-        } else {
-            let Some(event) = room.event(rix).await? else { return Ok(()) };
-            let Some(acl) = event.content_as::<RoomServerAclEventContent>().map(Arc::new) else { return Ok(()) };
-            self.acls.insert((room.nid, rix), Arc::clone(&acl));
-            acl
-        };
-        servers.retain(|server| acl.is_allowed(server));
+        let Some(event) = room.event(rix).await? else { return Ok(()) };
+        let content = LazyCell::new(|| event.content_as());
+        servers.retain(|server| room.caches.lets_in(&event.header.event_id, server, || content.as_ref()));
         Ok(())
     }
 }

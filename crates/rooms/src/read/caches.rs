@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use primitives::{KeyedHash, Rix, RoomNid, Slot, UserNid};
 use quick_cache::sync::Cache;
-use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, UserId};
+use ruma::{OwnedRoomId, OwnedServerName, UserId};
 use storage::{ReadError, View, schema::rooms::SlotKey};
 use users::{Users, ignoring::IgnoredUsers};
 
@@ -47,7 +47,7 @@ pub struct Caches {
     pub(super) slot_keys: Cache<(RoomNid, Slot), Arc<SlotKey>>,
     pub(crate) about: AboutCache,
     /// Whether an `m.room.server_acl` event lets a server take part: to match every pattern of a long list is done once.
-    pub(crate) acl: Cache<(OwnedEventId, OwnedServerName), bool>,
+    pub(crate) acl: Cache<(String, OwnedServerName), bool>,
     /// Those who may have asked to be erased; none where nothing is shown to anybody.
     users: Option<Users>,
     ignored: Cache<UserNid, Arc<IgnoredUsers>>,
