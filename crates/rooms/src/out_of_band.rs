@@ -24,8 +24,8 @@ const ATTEMPTS: usize = 8;
 pub(crate) enum Turn {
     /// This invite or knock.
     To(OutOfBandRow),
-    /// The end of the one that is there.
-    Ended,
+    /// The end of the one that is there, by this event.
+    Ended(Box<Pdu>),
     /// Forgotten; only what has ended can be.
     Forgotten,
 }
@@ -117,8 +117,9 @@ impl Turn {
                 batch.put::<OutOfBand>(&key, &Positioned::pending(row.clone()));
                 Some(UserLogEntry::OutOfBand { room, membership: row.membership })
             }
-            (Self::Ended, Some(row)) if row.membership != Membership::Leave => {
-                let row = OutOfBandRow { membership: Membership::Leave, ..row };
+            (Self::Ended(by), Some(row)) if row.membership != Membership::Leave => {
+                let event = by.json().as_bytes().to_vec();
+                let row = OutOfBandRow { membership: Membership::Leave, event, ..row };
                 batch.put::<OutOfBand>(&key, &Positioned::pending(row));
                 Some(UserLogEntry::OutOfBand { room, membership: Membership::Leave })
             }
@@ -126,7 +127,7 @@ impl Turn {
                 batch.delete::<OutOfBand>(&key);
                 Some(UserLogEntry::Forget { room })
             }
-            (Self::Ended | Self::Forgotten, _) => None,
+            (Self::Ended(_) | Self::Forgotten, _) => None,
         }
     }
 }

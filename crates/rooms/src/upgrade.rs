@@ -177,7 +177,7 @@ impl Room {
         let creators = if version.privileges_creators() { creators } else { Vec::new() };
         Ok(CreateRoom {
             version: Some(version.as_str().to_owned()),
-            creation_content: old.creation_content(self.id(), &creators),
+            creation_content: old.creation_content(self.id(), version, &creators),
             replacement_state: Some(old.state_for(version, &upgrade.by, &creators)?),
             local: upgrade.local.clone(),
             ..CreateRoom::new(upgrade.by.clone())

@@ -82,6 +82,8 @@ async fn the_old_room_is_closed_and_its_names_lead_to_the_new_one() {
     alice.set_state(&old, "m.room.canonical_alias", names.clone()).await.ok();
     bob.join(&old).await.ok();
     let new = upgraded(&alice, &old, "12").await;
+    // From this version on no event of the old room is named.
+    assert_eq!(alice.state(&new, "m.room.create").await["predecessor"], json!({ "room_id": old }));
 
     let leads_to = async |alias: &str| {
         let path = format!("/_matrix/client/v3/directory/room/%23{alias}:hs.test");

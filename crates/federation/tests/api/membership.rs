@@ -8,7 +8,9 @@ mod restricted;
 mod third_party;
 
 use rooms::{
-    CreateRoom, Details, Preset, Reader, RemoteMembershipError, filter::EventFormat, render::ClientEvent,
+    CreateRoom, Details, Preset, Reader, RemoteMembershipError,
+    filter::{EventFormat, Filter},
+    render::ClientEvent,
     sync::SyncRequest,
 };
 use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UserId};
@@ -72,11 +74,13 @@ pub(crate) async fn hand_in(from: &Server, to: &Server, room: &RoomId, event: &V
     to.parts.rooms.receive_from(&from.name, room, vec![event]).await.is_ok_and(|taken| taken[0].refused.is_none())
 }
 
-/// What a sync tells a user of a room that they are not in, since a token or from the beginning.
+/// What a sync from the beginning tells a user of a room that they are not in.
 pub(crate) async fn told(server: &Server, user: &UserId, kind: &str, room: &RoomId) -> Option<Value> {
     let nid = server.parts.users.nid(user).await.expect("readable").expect("an account");
     let reader = Reader { user_id: user.to_owned(), user_nid: nid, device_id: None };
-    let response = server.parts.reads.sync(&reader, SyncRequest::default()).await.expect("a response");
+    let filter = Filter::parse(r#"{ "room": { "include_leave": true } }"#).expect("a filter");
+    let request = SyncRequest { filter, ..SyncRequest::default() };
+    let response = server.parts.reads.sync(&reader, request).await.expect("a response");
     let response = serde_json::to_value(response).expect("JSON");
     response["rooms"][kind].get(room.as_str()).cloned()
 }

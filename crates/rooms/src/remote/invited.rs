@@ -148,7 +148,7 @@ impl Rooms {
         }
         let id = pdu.event_id().clone();
         match checked(self.context(), pdu, remote).await {
-            Ok(_) => match self.turn_out_of_band(nid, room, &Turn::Ended).await {
+            Ok(by) => match self.turn_out_of_band(nid, room, &Turn::Ended(Box::new(by))).await {
                 Ok(()) => Ok(Some(id)),
                 Err(error) => {
                     tracing::warn!(%room_id, %error, "the end of an invite could not be written");

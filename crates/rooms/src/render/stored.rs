@@ -2,11 +2,14 @@
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
-use primitives::{Rix, StreamPosition, UnixMillis};
+use primitives::{NodeId, Rank, Rix, StreamPosition, UnixMillis};
 use ruma::canonical_json::{CanonicalJsonObject, redact};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::IgnoredAny};
 use serde_json::value::RawValue;
-use storage::{Positioned, schema::rooms::EventHeader};
+use storage::{
+    Positioned,
+    schema::rooms::{EventHeader, EventKind, Verdict},
+};
 
 use crate::{
     Pdu, RoomVersion,
@@ -122,6 +125,27 @@ impl StoredEvent {
     pub fn fresh(rix: Rix, header: Positioned<EventHeader>, pdu: Pdu) -> Self {
         let Positioned { position, value: header } = header;
         Self { rix, header, position, text: OnceLock::new(), fresh: Some(pdu) }
+    }
+
+    /// An event that is part of no room here: nothing is known of its place, and it has no number.
+    pub fn apart(pdu: Pdu) -> Self {
+        let header = EventHeader {
+            event_id: pdu.event_id().to_string(),
+            origin_server_ts: pdu.origin_server_ts().0,
+            sender: pdu.sender().to_string(),
+            event_type: pdu.kind().to_owned(),
+            state_key: pdu.state_key().map(ToOwned::to_owned),
+            membership: pdu.membership(),
+            kind: EventKind::Outlier,
+            verdict: Verdict::Accepted,
+            rank: Rank::default(),
+            depth: pdu.depth(),
+            root_before: NodeId::default(),
+            root_after: NodeId::default(),
+            auth: Vec::new(),
+            prev: Vec::new(),
+        };
+        Self::fresh(Rix(0), Positioned { position: StreamPosition::ZERO, value: header }, pdu)
     }
 
     fn split(&self) -> &Split {

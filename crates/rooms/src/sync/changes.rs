@@ -188,9 +188,15 @@ impl UserChanges {
 
     /// For a full sync: every room that the user has left, not only lately.
     async fn add_all_left(&mut self, view: &View, reader: &Reader) -> Result<(), ReadError> {
-        for left in initial(view, reader, true).await?.left {
+        let all = initial(view, reader, true).await?;
+        for left in all.left {
             if self.left.iter().all(|known| known.room != left.room) {
                 self.left.push(left);
+            }
+        }
+        for ended in all.out_of_band.into_iter().filter(|row| row.membership == Membership::Leave) {
+            if self.out_of_band.iter().all(|known| known.room_id != ended.room_id) {
+                self.out_of_band.push(ended);
             }
         }
         Ok(())
@@ -217,8 +223,13 @@ async fn initial(view: &View, reader: &Reader, include_leave: bool) -> Result<Us
     let mut rest = Some(KeyRange::prefix(&(reader.user_nid,)));
     while let Some(range) = rest {
         let page = view.scan::<OutOfBand>(&range, PAGE, Direction::Forward).await?;
-        let open = page.rows.into_iter().filter(|(_, row)| row.value.membership != Membership::Leave);
-        changes.out_of_band.extend(open.map(|(_, row)| row.value));
+        for ((_, room), Positioned { value: row, .. }) in page.rows {
+            if include_leave || row.membership != Membership::Leave {
+                // It is newer than what the room's own events say of the user, or it would not be there.
+                changes.left.retain(|left| left.room != room);
+                changes.out_of_band.push(row);
+            }
+        }
         rest = page.rest;
     }
     Ok(changes)

@@ -1,5 +1,7 @@
 //! Rooms that a user is invited to or has knocked at: stripped state (specification, "Stripped state").
 
+use std::sync::Arc;
+
 use primitives::{Rix, RoomNid};
 use ruma::{OwnedRoomId, UserId};
 use serde_json::value::RawValue;
@@ -17,9 +19,11 @@ use super::{
     room::{Asked, named},
 };
 use crate::{
+    Pdu, RoomVersion,
+    filter::EventFormat,
     load::corrupt,
     read::{Reads, RoomView},
-    render::StrippedEvent,
+    render::{ClientEvent, StoredEvent, StrippedEvent, Unsigned},
     stripped::{STRIPPED_TYPES, strip},
     tokens::PageToken,
 };
@@ -41,10 +45,10 @@ impl Reads {
         for row in &changes.out_of_band {
             let Some((room_id, ())) = logged(out_of_band_room(view, row, asked).await) else { continue };
             if row.membership == Membership::Leave {
-                let prev_batch = PageToken::Stream(self.token_of(view));
+                let (prev_batch, events) = (PageToken::Stream(self.token_of(view)), self.ended(row, asked));
                 let left = LeftRoom {
                     state: named(asked.request.state_after, Vec::new()),
-                    timeline: SyncTimeline { events: Vec::new(), limited: false, prev_batch },
+                    timeline: SyncTimeline { events: events.into_iter().collect(), limited: false, prev_batch },
                     account_data: Events::default(),
                 };
                 rooms.leave.insert(room_id, left);
@@ -52,6 +56,21 @@ impl Reads {
                 add(rooms, room_id, row.membership, theirs(row));
             }
         }
+    }
+
+    /// The event that ended an invite or knock, if the client wants it. None of what ended before such events were kept.
+    fn ended(&self, row: &OutOfBandRow, asked: &Asked<'_>) -> Option<ClientEvent> {
+        let filter = &asked.request.filter;
+        let version = RoomVersion::parse(&row.room_version)?;
+        let event = StoredEvent::apart(Pdu::parse(version, &row.event).ok()?);
+        let wanted = matches!(event.header.membership, Some(Membership::Leave | Membership::Ban))
+            && filter.room.timeline.limit() > 0
+            && filter.room.timeline.selects(&event.facts());
+        let format = filter.event_format;
+        let room_id = OwnedRoomId::try_from(row.room_id.as_str()).ok().filter(|_| format == EventFormat::Federation);
+        let unsigned = Unsigned { age: Some(event.age(self.0.clock.now())), ..Unsigned::default() };
+        let fields = filter.event_fields.clone();
+        wanted.then(|| ClientEvent { event: Arc::new(event), room_id, unsigned, format, fields })
     }
 
     async fn asked_part(

@@ -189,6 +189,9 @@ impl SyncPieces {
     }
 
     fn end(&mut self) {
+        for (room_id, left) in &self.asked.leave {
+            self.text.room("leave", room_id, left);
+        }
         if !self.asked.invite.is_empty() {
             self.text.whole("invite", &self.asked.invite);
         }

@@ -121,10 +121,17 @@ impl OldRoom {
         }
     }
 
-    /// What the new room's create event says beside what the server puts there.
-    pub(super) fn creation_content(&self, id: &RoomId, additional: &[OwnedUserId]) -> CanonicalJsonObject {
+    /// What the new room's create event says beside what the server puts there. From room version 12 on it names no event of the old room (client-server API,
+    /// "Room Upgrades"): the new room's id, which the tombstone names, is this event's hash, so that no event of the old room can be its last.
+    pub(super) fn creation_content(
+        &self,
+        id: &RoomId,
+        version: RoomVersion,
+        additional: &[OwnedUserId],
+    ) -> CanonicalJsonObject {
         let mut predecessor = CanonicalJsonObject::from([("room_id".to_owned(), id.as_str().into())]);
-        predecessor.extend(self.last_event.as_deref().map(|last| ("event_id".to_owned(), last.into())));
+        let last = self.last_event.as_deref().filter(|_| !version.room_id_is_create_hash());
+        predecessor.extend(last.map(|last| ("event_id".to_owned(), last.into())));
         let kept = ["type", "m.federate"].into_iter();
         let kept = kept.filter_map(|key| Some((key.to_owned(), self.create.get(key)?.clone())));
         let mut content: CanonicalJsonObject = kept.collect();

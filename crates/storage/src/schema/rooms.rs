@@ -320,7 +320,7 @@ pub struct OutOfBandRow {
     pub sender: String,
     /// The server that can tell more: that of who invited, or through which the user has knocked.
     pub server: String,
-    /// The member event, canonical JSON.
+    /// The member event, canonical JSON: of what has ended, the one that ended it.
     pub event: Vec<u8>,
     /// The stripped state that came with it: a JSON array.
     pub stripped_state: Vec<u8>,

@@ -18,6 +18,12 @@ async fn invite(server: &Server, by: &UserId, to: &RoomId, who: &UserId) -> Resu
     room(server, to).await.invite(by, who, Details::default()).await.map(drop)
 }
 
+/// The last event that a sync shows of a room that the user is out of.
+async fn last_told(server: &Server, user: &UserId, room: &RoomId) -> Value {
+    let told = told(server, user, "leave", room).await.expect("told");
+    told["timeline"]["events"].as_array().and_then(|events| events.last()).cloned().expect("an event")
+}
+
 fn types(told: &Value, part: &str) -> Vec<String> {
     let events = told[part]["events"].as_array().expect("a list").iter();
     events.map(|event| event["type"].as_str().expect("a type").to_owned()).collect()
@@ -77,7 +83,9 @@ async fn a_refused_invite_is_refused_on_both_servers_or_at_least_here() {
     assert_eq!(membership(&a, &alice, &private, &bob).await.as_deref(), Some("leave"));
     assert_eq!(member_pdu(&a, &alice, &private, &bob).await["content"]["reason"], "no time");
     assert_eq!(told(&b, &bob, "invite", &private).await, None);
+    assert_eq!(last_told(&b, &bob, &private).await["content"]["reason"], "no time");
     b.parts.rooms.forget(&bob, &private).await.expect("forgotten");
+    assert_eq!(told(&b, &bob, "leave", &private).await, None);
     assert!(b.parts.rooms.forget(&bob, &private).await.is_err(), "nothing is left of it");
 
     // Again, and this time nobody answers.
@@ -85,8 +93,11 @@ async fn a_refused_invite_is_refused_on_both_servers_or_at_least_here() {
     assert!(told(&b, &bob, "invite", &private).await.is_some());
     assert!(b.parts.rooms.forget(&bob, &private).await.is_err(), "it has to be left first");
     world.servers.remove(&a.name);
-    b.parts.rooms.leave(&bob, &private, Details::default()).await.expect("left");
+    let details = Details { reason: Some("gone".to_owned()), ..Details::default() };
+    b.parts.rooms.leave(&bob, &private, details).await.expect("left");
     assert_eq!(told(&b, &bob, "invite", &private).await, None);
+    let leave = last_told(&b, &bob, &private).await;
+    assert_eq!((&leave["content"]["reason"], &leave["sender"]), (&json!("gone"), &json!(bob)));
     let nothing = b.parts.rooms.leave(&bob, &private, Details::default()).await;
     assert!(matches!(nothing, Err(SendError::UnknownRoom)), "{nothing:?}");
     check(&b).await;
@@ -119,6 +130,8 @@ async fn only_who_invited_withdraws() {
     assert!(told(&b, &bob, "invite", &other).await.is_some());
     assert!(hand_in(&a, &b, &other, &kicked).await);
     assert_eq!(told(&b, &bob, "invite", &other).await, None);
+    let shown = last_told(&b, &bob, &other).await;
+    assert_eq!((&shown["content"]["membership"], &shown["sender"]), (&json!("leave"), &json!(alice)));
 }
 
 #[tokio::test]

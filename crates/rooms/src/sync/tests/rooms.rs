@@ -155,8 +155,17 @@ async fn an_invite_from_elsewhere_shows_what_came_with_it_and_drops_what_is_brok
         event: invite.to_string().into_bytes(),
         stripped_state: json!([name, { "type": 5 }, "x"]).to_string().into_bytes(),
     };
+    let leave = json!({
+        "type": "m.room.member", "state_key": "@b:x", "sender": "@b:x", "content": { "membership": "leave" },
+        "room_id": "!r1:x", "origin_server_ts": 1, "depth": 4, "prev_events": [], "auth_events": [],
+        "hashes": { "sha256": "" }, "signatures": {},
+    });
     let put = |membership| {
-        let row = Positioned::pending(row(membership));
+        let mut row = row(membership);
+        if membership == Membership::Leave {
+            row.event = leave.to_string().into_bytes();
+        }
+        let row = Positioned::pending(row);
         let entry = UserLogEntry::OutOfBand { room: ROOM, membership };
         move |batch: &mut storage::Batch| {
             batch
@@ -175,7 +184,18 @@ async fn an_invite_from_elsewhere_shows_what_came_with_it_and_drops_what_is_brok
     let (token, _) = synced(&world, "@b:x", SyncRequest::default()).await;
     world.write(put(Membership::Leave)).await;
     let (_, response) = synced(&world, "@b:x", since(token)).await;
-    assert!(response["rooms"]["leave"]["!r1:x"].is_object());
+    let all = filtered(r#"{"room":{"include_leave":true}}"#);
+    let (_, from_the_start) = synced(&world, "@b:x", all).await;
+    for response in [response, from_the_start] {
+        let events = response["rooms"]["leave"]["!r1:x"]["timeline"]["events"].as_array().expect("a list").clone();
+        assert_eq!(events.len(), 1, "{response}");
+        assert_eq!(events[0]["content"], json!({ "membership": "leave" }));
+        assert_eq!((&events[0]["sender"], &events[0]["state_key"]), (&json!("@b:x"), &json!("@b:x")));
+        assert!(events[0]["event_id"].is_string() && events[0].get("signatures").is_none());
+    }
+    let no_members = filtered(r#"{"room":{"include_leave":true,"timeline":{"not_types":["m.room.member"]}}}"#);
+    let (_, response) = synced(&world, "@b:x", no_members).await;
+    assert_eq!(response["rooms"]["leave"]["!r1:x"]["timeline"]["events"], json!([]));
     assert_eq!(synced(&world, "@b:x", SyncRequest::default()).await.1.get("rooms"), None);
 }
 
