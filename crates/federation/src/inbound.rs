@@ -119,6 +119,11 @@ impl Inbound {
         Self(Arc::new(Inner { limits, received, clock, origins, bytes, slow, tasks, stop }))
     }
 
+    /// How many transactions are under way or wait.
+    pub fn waiting(&self) -> usize {
+        self.0.origins.lock().values().map(|origin| origin.running.len()).sum()
+    }
+
     /// Sees to what has to be done from time to time, until told to stop; then ends what is under way. What isn't done by then has no answer, and is sent again.
     pub async fn run(self, stop: CancellationToken) {
         loop {

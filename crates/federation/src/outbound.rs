@@ -185,6 +185,11 @@ impl Dispatcher {
         }
     }
 
+    /// How many events wait in memory, and how many servers can't be reached or keep up.
+    pub fn waiting(&self) -> (usize, usize) {
+        self.0.queues.lock().levels()
+    }
+
     /// Takes up what is owed since before the start.
     async fn resume(&self) -> Result<(), OutboundError> {
         let Inner { federation, destinations, .. } = &*self.0;

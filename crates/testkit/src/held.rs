@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use primitives::NodeId;
+use primitives::{NodeId, Rix};
 use rooms::{
     Pdu, Room, RoomVersion, state,
     tree::{NodeCache, StoredTrees},
@@ -54,6 +54,8 @@ pub struct Held {
     pub version: RoomVersion,
     /// Every stored event.
     pub events: BTreeMap<OwnedEventId, HeldEvent>,
+    /// The numbers that a server knows them by.
+    pub numbers: BTreeMap<Rix, OwnedEventId>,
     /// The current state.
     pub state: BTreeMap<StateKey, OwnedEventId>,
     /// The forward extremities.
@@ -135,6 +137,7 @@ async fn held(view: &View, room: &Room, head: &RoomHead) -> Held {
         extremities: head.extremities.iter().map(|rix| ids[rix].clone()).collect(),
         arrived: arrived.collect(),
         gaps: rows::<Gaps>(view, room).await.len(),
+        numbers: ids,
         events,
     }
 }

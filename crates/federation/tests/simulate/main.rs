@@ -9,11 +9,10 @@ fn number(name: &str, otherwise: u64) -> u64 {
 #[test]
 #[expect(clippy::print_stdout, reason = "a run of a thousand seeds tells how far it is")]
 fn servers_agree_once_the_network_is_good_again() {
-    let (from, count) = (number("SIMULATE_FROM", 0), number("SIMULATE_SEEDS", 2));
+    let (from, count) = (number("SIMULATE_FROM", 0), number("SIMULATE_SEEDS", 10));
     let mut faults = Vec::new();
     for seed in from..from + count {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        match runtime.expect("a runtime").block_on(testkit::simulate::run(seed)) {
+        match testkit::simulate::run(seed) {
             Ok(outcome) => println!("seed {seed}: {outcome:?}"),
             Err(fault) => {
                 println!("seed {seed}: {fault}");

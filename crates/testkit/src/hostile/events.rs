@@ -128,8 +128,8 @@ impl Forged {
 impl Held {
     /// A room without events yet, as a peer has it that makes a room of its own.
     pub fn nothing(room_id: OwnedRoomId, version: RoomVersion) -> Self {
-        let (events, state, extremities, arrived) = Default::default();
-        Self { room_id, version, events, state, extremities, arrived, gaps: 0 }
+        let (events, numbers, state, extremities, arrived) = Default::default();
+        Self { room_id, version, events, numbers, state, extremities, arrived, gaps: 0 }
     }
 
     /// Adds an event on top, as if every rule allowed it.

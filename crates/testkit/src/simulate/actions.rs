@@ -54,7 +54,7 @@ impl Simulation {
         }
     }
 
-    fn pick(&self, of: usize) -> usize {
+    pub(super) fn pick(&self, of: usize) -> usize {
         usize::try_from(self.random.below(of as u64)).unwrap_or_default()
     }
 

@@ -1,70 +1,129 @@
 //! What holds once the network is good again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ruma::{OwnedEventId, OwnedServerName};
 use storage::schema::rooms::EventKind;
 
-use crate::held::Held;
+use crate::held::{Held, HeldEvent};
 
 /// Forward extremities that a room may have at most when nothing is on its way.
 const MAX_EXTREMITIES: usize = 20;
+/// What no client is shown: it joins branches.
+const UNSHOWN: &str = "org.matrix.dummy_event";
 
-/// Whether servers agree about a room: each holds every event that was sent, in its timeline, none twice; and the current state is the same on all of
-/// them. A server that was away for longer than it can ask about at once has a gap more than it had (`gaps`) before: what is behind that it need not
-/// hold until somebody asks for it, but the state it must.
+/// Whether servers agree about a room before anybody reads back: no server has rejected what another one's user sent, each has told its users of every event
+/// that it has accepted, once, and the current state is the same on all of them.
 ///
 /// That an event is soft-failed on one server and not on another is no disagreement: that depends on what arrived first.
 ///
 /// # Errors
 /// The first property that doesn't hold.
-pub fn check(held: &[(OwnedServerName, Held)], gaps: &[usize], sent: &[OwnedEventId]) -> Result<(), String> {
-    for ((server, room), gaps) in held.iter().zip(gaps) {
-        for id in sent {
-            match room.events.get(id) {
-                Some(event) if event.is_rejected() => {
-                    return Err(format!("{server} has rejected {id}: {:?}", event.header.verdict));
-                }
-                Some(event) if event.header.kind != EventKind::Outlier => {}
-                _ if room.gaps > *gaps => {}
-                Some(_) => return Err(format!("{server} has {id} only as an outlier")),
-                None => return Err(format!("{server} never got {id}")),
-            }
+pub(super) fn agreed(held: &[(OwnedServerName, Held)]) -> Result<(), String> {
+    for (server, room) in held {
+        if let Some((id, event)) = room.events.iter().find(|(_, event)| event.is_rejected()) {
+            return Err(format!("{server} has rejected {id}: {:?}", event.header.verdict));
         }
-        once(server, room)?;
+        told_once(server, room)?;
         if room.extremities.len() > MAX_EXTREMITIES {
             return Err(format!("{server} has {} extremities", room.extremities.len()));
         }
     }
-    let Some(((first, one), others)) = held.split_first() else { return Ok(()) };
-    for (server, other) in others {
-        same_state((first, one), (server, other))?;
+    all_as_the_first(held, same_state)
+}
+
+/// Whether, after somebody has read back on each server, all of them hold the same: every event that one of them has, those that were sent among them, has
+/// its place in the same DAG everywhere, no event is missing before another, and extremities and state are the same.
+///
+/// # Errors
+/// The first property that doesn't hold.
+pub(super) fn whole(held: &[(OwnedServerName, Held)], sent: &[OwnedEventId]) -> Result<(), String> {
+    agreed(held)?;
+    for (server, room) in held {
+        if room.gaps > 0 {
+            return Err(format!("{server} has {} gaps", room.gaps));
+        }
+        let outlier = room.events.iter().find(|(_, event)| event.header.kind == EventKind::Outlier);
+        if let Some((id, _)) = outlier {
+            return Err(format!("{server} has {id} only as an outlier"));
+        }
+        if let Some(id) = sent.iter().find(|id| !room.events.contains_key(*id)) {
+            return Err(format!("{server} never got {id}"));
+        }
     }
-    Ok(())
+    all_as_the_first(held, same_dag)
+}
+
+/// Whether what a user has read, page by page to the beginning, is every accepted event of the room, once.
+///
+/// # Errors
+/// The first event that is not.
+pub(super) fn read_once(server: &OwnedServerName, room: &Held, read: &[OwnedEventId]) -> Result<(), String> {
+    let once: BTreeSet<_> = read.iter().collect();
+    if once.len() != read.len() {
+        return Err(format!("{server} shows an event on two pages"));
+    }
+    let wrong = room.events.iter().find(|(id, event)| {
+        let shown = event.is_accepted() && event.header.event_type != UNSHOWN;
+        shown != once.contains(id)
+    });
+    wrong.map_or(Ok(()), |(id, event)| Err(format!("{server}: {id} with {:?} is read wrongly", event.header.verdict)))
 }
 
 /// Every event that a server's users were told of was told once, and none was told that isn't accepted.
-fn once(server: &OwnedServerName, room: &Held) -> Result<(), String> {
+fn told_once(server: &OwnedServerName, room: &Held) -> Result<(), String> {
     let told: BTreeSet<_> = room.arrived.iter().collect();
     if told.len() != room.arrived.len() {
         return Err(format!("{server} has told an event twice"));
     }
-    let untold = room.events.iter().find(|(id, event)| {
+    let wrong = room.events.iter().find(|(id, event)| {
         let live = event.header.kind == EventKind::Timeline;
         live && event.is_accepted() != told.contains(id)
     });
-    untold.map_or(Ok(()), |(id, event)| Err(format!("{server}: {id} with {:?} is told wrongly", event.header.verdict)))
+    wrong.map_or(Ok(()), |(id, event)| Err(format!("{server}: {id} with {:?} is told wrongly", event.header.verdict)))
 }
 
-fn same_state(one: (&OwnedServerName, &Held), other: (&OwnedServerName, &Held)) -> Result<(), String> {
-    let keys: BTreeSet<_> = one.1.state.keys().chain(other.1.state.keys()).collect();
-    let differs = keys.into_iter().find(|key| one.1.state.get(*key) != other.1.state.get(*key));
+type Named<'a> = (&'a OwnedServerName, &'a Held);
+
+fn all_as_the_first(
+    held: &[(OwnedServerName, Held)],
+    same: impl Fn(Named<'_>, Named<'_>) -> Result<(), String>,
+) -> Result<(), String> {
+    let Some(((first, one), others)) = held.split_first() else { return Ok(()) };
+    others.iter().try_for_each(|(server, other)| same((first, one), (server, other)))
+}
+
+fn same_state(one: Named<'_>, other: Named<'_>) -> Result<(), String> {
+    let says = |held: &Held, id: &OwnedEventId| {
+        let event = held.event(id);
+        format!("{id} {} {:?}", event.pdu.json(), event.header.verdict)
+    };
+    let differs = difference(&one.1.state, &other.1.state);
     differs.map_or(Ok(()), |key| {
-        let says = |held: &Held| {
-            held.state
-                .get(key)
-                .map(|id| format!("{id} {} {:?}", held.event(id).pdu.json(), held.event(id).header.verdict))
-        };
+        let says = |held: &Held| held.state.get(key).map(|id| says(held, id));
         Err(format!("{key:?} is {:?} on {} and {:?} on {}", says(one.1), one.0, says(other.1), other.0))
     })
+}
+
+fn same_dag(one: Named<'_>, other: Named<'_>) -> Result<(), String> {
+    let (here, there) = (previous(one.1), previous(other.1));
+    if let Some(id) = difference(&here, &there) {
+        let places = (here.get(id), there.get(id));
+        return Err(format!("{id} follows {:?} on {} and {:?} on {}", places.0, one.0, places.1, other.0));
+    }
+    let tips = |held: &Held| held.extremities.iter().cloned().collect::<BTreeSet<_>>();
+    let (here, there) = (tips(one.1), tips(other.1));
+    if here == there { Ok(()) } else { Err(format!("{} ends in {here:?}, {} in {there:?}", one.0, other.0)) }
+}
+
+/// What each event follows, as far as the server has found it.
+fn previous(room: &Held) -> BTreeMap<&OwnedEventId, BTreeSet<&OwnedEventId>> {
+    let follows = |event: &HeldEvent| event.header.prev.iter().filter_map(|rix| room.numbers.get(rix)).collect();
+    room.events.iter().map(|(id, event)| (id, follows(event))).collect()
+}
+
+/// The first key under which two maps differ.
+fn difference<'a, K: Ord, V: PartialEq>(one: &'a BTreeMap<K, V>, other: &'a BTreeMap<K, V>) -> Option<&'a K> {
+    let keys: BTreeSet<_> = one.keys().chain(other.keys()).collect();
+    keys.into_iter().find(|key| one.get(*key) != other.get(*key))
 }
