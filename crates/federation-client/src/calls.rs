@@ -4,4 +4,5 @@ pub mod devices;
 pub mod directory;
 pub mod events;
 pub mod membership;
+pub mod policy;
 pub mod transaction;

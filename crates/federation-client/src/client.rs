@@ -230,7 +230,8 @@ impl FederationClient {
         }
     }
 
-    async fn send(&self, server: &ServerName, ask: Ask<'_>) -> Result<Bytes, RemoteError> {
+    /// Asks, even if the server failed lately.
+    pub(crate) async fn send(&self, server: &ServerName, ask: Ask<'_>) -> Result<Bytes, RemoteError> {
         if server == self.0.keys.server_name() {
             return Err(RemoteError::Ourselves);
         }

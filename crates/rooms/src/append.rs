@@ -25,6 +25,8 @@ pub(crate) enum Appended {
         /// Which asserts of the batch are its riders'.
         asserts: Range<usize>,
     },
+    /// The room's policy server has to sign the event first.
+    Unsigned(Pdu),
     /// A rider asks for something that another event of this change writes: it can only be judged in a change of its own.
     Overlaps,
 }
@@ -32,7 +34,7 @@ pub(crate) enum Appended {
 type Rows = HashSet<(TableId, Vec<u8>)>;
 
 impl Change {
-    /// Adds an own event. On an error, or if it overlaps, the change is as it was before.
+    /// Adds an own event. On an error, or if it overlaps or is to be signed first, the change is as it was before.
     pub(crate) async fn append(&mut self, outgoing: &Outgoing) -> Result<Appended, SendError> {
         for unchanged in outgoing.riders.iter().filter_map(|rider| rider.unchanged.as_ref()) {
             self.check_unchanged(unchanged).await?;
@@ -40,6 +42,9 @@ impl Change {
         let built = self.build(outgoing).await?;
         self.authorise_own(&built).await?;
         let existing = self.says_the_same(&built.pdu).await?;
+        if existing.is_none() && self.lacks_policy_signature(&built.pdu).await? {
+            return Ok(Appended::Unsigned(built.pdu));
+        }
         let (event_id, position) = match &existing {
             Some((event_id, position)) => (event_id.clone(), *position),
             None => (built.pdu.event_id().clone(), StreamPosition::PENDING),

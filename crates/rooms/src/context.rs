@@ -68,6 +68,8 @@ pub(crate) struct Context {
     pub(crate) key: Arc<ServerKey>,
     /// Which rooms ask other servers for missing events.
     pub(crate) turns: Turns,
+    /// Which rooms are merged outside their workers.
+    pub(crate) merge_turns: Turns,
     /// What other servers have said of rooms that nobody here is in.
     pub(crate) descriptions: Descriptions,
     /// Which rooms ask other servers for history.

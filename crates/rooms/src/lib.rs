@@ -34,6 +34,7 @@ pub mod outbound;
 pub mod outgoing;
 pub mod pdu;
 mod persist;
+mod policy;
 pub mod power;
 mod presence;
 pub mod read;

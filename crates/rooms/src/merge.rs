@@ -21,11 +21,11 @@ use crate::{
 pub(crate) const DUMMY_EVENT: &str = "org.matrix.dummy_event";
 
 /// Extremities above which they are merged.
-const MERGE_ABOVE: usize = 10;
+pub(crate) const MERGE_ABOVE: usize = 10;
 /// The most extremities that a room has: as many states as are resolved at once.
 pub(crate) const MAX_EXTREMITIES: usize = MAX_SETS;
 /// Local members without a power level of their own who are tried as senders.
-const MEMBERS_TRIED: usize = 5;
+pub(crate) const MEMBERS_TRIED: usize = 5;
 
 // Where merging is possible, one request to the worker never fills the room.
 const _: () = assert!(MERGE_ABOVE + AT_ONCE < MAX_EXTREMITIES);
@@ -44,6 +44,8 @@ impl Change {
             match self.append(&event).await {
                 Ok(Appended::Done { .. }) => return Ok(true),
                 Err(SendError::Storage(error)) => return Err(error),
+                // Outside the worker it can be signed: `remote/policy.rs`.
+                Ok(Appended::Unsigned(_)) => return Ok(false),
                 Ok(Appended::Overlaps) | Err(_) => {}
             }
         }

@@ -7,7 +7,7 @@
 mod history;
 mod judge;
 
-use std::future::Future;
+use std::{collections::BTreeSet, future::Future};
 
 use federation_client::ValidAt;
 use primitives::NodeId;
@@ -24,7 +24,7 @@ use crate::{
     outgoing::{Rider, SendError, Sent},
     pdu::RequiredSignature,
     room::Room,
-    worker::{ReceiveOwnRequest, ReceiveRequest, Request},
+    worker::{NotTaken, ReceiveOwnRequest, ReceiveRequest, Request},
 };
 
 /// Events that go to a worker at once.
@@ -68,7 +68,8 @@ impl Incoming {
 pub enum Received {
     /// It is stored, now or already, with this verdict.
     Stored(OwnedEventId, Verdict),
-    /// These events are needed first: auth events, previous events or events of the state before. Nothing is stored.
+    /// These events are needed first: auth events, previous events or events of the state before. Where it is none, the signature of the room's policy server is.
+    /// Nothing is stored.
     Missing(OwnedEventId, Vec<OwnedEventId>),
     /// It is no event of this room, or not properly signed. Nothing is stored.
     Invalid(String),
@@ -105,6 +106,8 @@ pub(crate) struct Prepared {
     pub(crate) given: Vec<GivenState>,
     /// What only this server knows of it, if it is an own event.
     pub(crate) local: EventLocal,
+    /// The room's policy server was asked for its signature: without one, it is not waited for.
+    pub(crate) policy_asked: bool,
 }
 
 /// A state as another server gives it.
@@ -186,7 +189,22 @@ impl Room {
         }
     }
 
+    /// Hands events to the worker; those that lack the signature of the room's policy server, and those that wait for them, once more after it was asked.
     async fn submit(&self, events: Vec<Prepared>) -> Result<Vec<Received>, ReceiveError> {
+        let mut received = self.hand_over(events.clone()).await?;
+        let waiting = waiting_for_policy(&received);
+        if !waiting.is_empty() {
+            let unsigned = waiting.iter().map(|at| events[*at].clone()).collect();
+            let asked = self.asked_policy(unsigned).await?;
+            for (at, answer) in waiting.into_iter().zip(self.hand_over(asked).await?) {
+                received[at] = answer;
+            }
+        }
+        Box::pin(self.merge_signed()).await?;
+        Ok(received)
+    }
+
+    async fn hand_over(&self, events: Vec<Prepared>) -> Result<Vec<Received>, ReceiveError> {
         let (reply, answer) = oneshot::channel();
         let request = Request::Receive(ReceiveRequest { events, reply });
         self.rooms().ask(self.info(), request).await.map_err(|_| ReceiveError::Unavailable)?;
@@ -200,7 +218,8 @@ impl Room {
             return Err("the event is of another room".to_owned());
         }
         let pdu = self.checked(pdu, keys).await?;
-        Ok(Prepared { pdu, outlier: event.outlier, relay: false, given: Vec::new(), local: EventLocal::default() })
+        let (given, local) = (Vec::new(), EventLocal::default());
+        Ok(Prepared { pdu, outlier: event.outlier, relay: false, given, local, policy_asked: false })
     }
 
     /// Takes in one event that came here first.
@@ -222,10 +241,17 @@ impl Room {
         keys: &impl EventKeys,
     ) -> Result<Sent, SendError> {
         let pdu = self.checked(pdu, keys).await.map_err(SendError::bad)?;
+        self.take_own(pdu, local, riders).await.map_err(|not_taken| not_taken.error)
+    }
+
+    /// The same with an event whose signatures are good.
+    pub(crate) async fn take_own(&self, pdu: Pdu, local: EventLocal, riders: Vec<Rider>) -> Result<Sent, NotTaken> {
         let (reply, answer) = oneshot::channel();
-        let request = Request::ReceiveOwn(ReceiveOwnRequest { event: Prepared::first(pdu, local), riders, reply });
-        self.rooms().ask(self.info(), request).await.map_err(|_| SendError::Unavailable)?;
-        answer.await.unwrap_or(Err(SendError::Unavailable))
+        let event = Prepared { policy_asked: true, ..Prepared::first(pdu, local) };
+        let request = Request::ReceiveOwn(ReceiveOwnRequest { event, riders, reply });
+        let unavailable = || NotTaken { error: SendError::Unavailable, riders: None };
+        self.rooms().ask(self.info(), request).await.map_err(|_| unavailable())?;
+        answer.await.unwrap_or_else(|_| Err(unavailable()))
     }
 
     /// The event, if its signatures are good: whole, or redacted if its content doesn't fit its hash.
@@ -237,8 +263,28 @@ impl Room {
 impl Prepared {
     /// An event that came here first.
     fn first(pdu: Pdu, local: EventLocal) -> Self {
-        Self { pdu, outlier: false, relay: true, given: Vec::new(), local }
+        Self { pdu, outlier: false, relay: true, given: Vec::new(), local, policy_asked: false }
     }
+}
+
+/// Which of the events lack the signature of the room's policy server, or miss only such events.
+fn waiting_for_policy(received: &[Received]) -> Vec<usize> {
+    let mut ids = BTreeSet::new();
+    loop {
+        let before = ids.len();
+        for answer in received {
+            if let Received::Missing(id, missing) = answer
+                && missing.iter().all(|id| ids.contains(id))
+            {
+                ids.insert(id);
+            }
+        }
+        if ids.len() == before {
+            break;
+        }
+    }
+    let waits = |answer: &Received| matches!(answer, Received::Missing(id, _) if ids.contains(id));
+    (0..received.len()).filter(|at| waits(&received[*at])).collect()
 }
 
 /// The event, of whatever room, if its signatures are good: whole, or redacted if its content doesn't fit its hash.

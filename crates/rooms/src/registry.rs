@@ -97,6 +97,7 @@ impl Rooms {
             remote,
             descriptions: Descriptions::default(),
             history_turns: Turns::default(),
+            merge_turns: Turns::default(),
             options,
             activity,
             nodes,

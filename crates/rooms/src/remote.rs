@@ -14,6 +14,7 @@ mod keys;
 mod knock;
 mod leave;
 mod missing;
+mod policy;
 mod reading;
 mod servers;
 mod under_way;

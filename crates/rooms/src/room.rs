@@ -16,8 +16,11 @@ use crate::{
     memory::RoomInfo,
     outgoing::{Outgoing, SendError, Sent, SlotUnchanged},
     registry::Rooms,
-    worker::{Request, SendRequest},
+    worker::{Appending, NotTaken, Request, SendRequest},
 };
+
+/// How often an event is made for a policy server to sign it, while the room changes.
+const ATTEMPTS: usize = 3;
 
 /// A handle to a room. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -63,8 +66,29 @@ impl Room {
         if let Some(target) = crate::membership::remote_invitee(self.context(), &outgoing) {
             return self.send_invite(&target, outgoing).await;
         }
+        let mut outgoing = Box::new(outgoing);
+        let mut error = SendError::Unavailable;
+        for _ in 0..ATTEMPTS {
+            let unsigned = match self.append(outgoing).await? {
+                Appending::Sent(sent) => return Ok(sent),
+                Appending::Unsigned(pdu, made_of) => (pdu, made_of),
+            };
+            // Where the room has gone on meanwhile, the signed event stands beside what has come. Only if it may not stand there it is made and signed anew.
+            let pdu = self.signed_by_policy(unsigned.0).await?;
+            outgoing = unsigned.1;
+            let riders = std::mem::take(&mut outgoing.riders);
+            match self.take_own(pdu, outgoing.local.clone(), riders).await {
+                Ok(sent) => return Ok(sent),
+                Err(NotTaken { error: refused, riders: Some(riders) }) => (outgoing.riders, error) = (riders, refused),
+                Err(NotTaken { error, riders: None }) => return Err(error),
+            }
+        }
+        Err(error)
+    }
+
+    async fn append(&self, outgoing: Box<Outgoing>) -> Result<Appending, SendError> {
         let (reply, answer) = oneshot::channel();
-        let request = Request::Send(SendRequest { outgoing: Box::new(outgoing), reply });
+        let request = Request::Send(SendRequest { outgoing, reply });
         self.rooms.ask(&self.info, request).await.map_err(|_| SendError::Unavailable)?;
         // A worker that dies without an answer has written nothing that it knows of.
         answer.await.unwrap_or(Err(SendError::Unavailable))

@@ -108,8 +108,12 @@ impl Trees {
 
     /// The number of the event in a slot of a state.
     pub(crate) async fn get(&self, root: NodeId, slot: Slot) -> Result<Option<Rix>, ReadError> {
-        let entry = self.run(|source| state::get(&source, root, slot)).await?;
-        Ok(entry.map(|entry| entry.rix))
+        Ok(self.entry(root, slot).await?.map(|entry| entry.rix))
+    }
+
+    /// What a slot of a state holds.
+    pub(crate) async fn entry(&self, root: NodeId, slot: Slot) -> Result<Option<Entry>, ReadError> {
+        self.run(|source| state::get(&source, root, slot)).await
     }
 
     /// The slots in which two states differ.

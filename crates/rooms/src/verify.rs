@@ -89,6 +89,7 @@ impl StoreCheck {
             turns: Turns::default(),
             descriptions: Descriptions::default(),
             history_turns: Turns::default(),
+            merge_turns: Turns::default(),
             remote: None,
             options: options.clone(),
             activity: Arc::clone(activity),

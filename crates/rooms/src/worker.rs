@@ -52,7 +52,22 @@ pub(crate) enum Request {
 /// An event to be made, and who waits for it.
 pub(crate) struct SendRequest {
     pub(crate) outgoing: Box<Outgoing>,
-    pub(crate) reply: oneshot::Sender<Result<Sent, SendError>>,
+    pub(crate) reply: oneshot::Sender<Result<Appending, SendError>>,
+}
+
+/// What became of an event to be made.
+pub(crate) enum Appending {
+    /// It is sent.
+    Sent(Sent),
+    /// The room's policy server has to sign it first: the event, and what it was made of. Nothing is stored.
+    Unsigned(Pdu, Box<Outgoing>),
+}
+
+/// An own event that was not taken in. Nothing is stored.
+pub(crate) struct NotTaken {
+    pub(crate) error: SendError,
+    /// What was to go with it, if it was the event's place that was not good any more: it can be made anew.
+    pub(crate) riders: Option<Vec<Rider>>,
 }
 
 /// An event that another server has to sign, or is to make, before it is sent; and who waits for it.
@@ -65,7 +80,7 @@ pub(crate) struct DraftRequest {
 pub(crate) struct ReceiveOwnRequest {
     pub(crate) event: Prepared,
     pub(crate) riders: Vec<Rider>,
-    pub(crate) reply: oneshot::Sender<Result<Sent, SendError>>,
+    pub(crate) reply: oneshot::Sender<Result<Sent, NotTaken>>,
 }
 
 /// Events made elsewhere, and who waits for the verdicts.
@@ -110,8 +125,12 @@ impl Worker {
                     drop(request.reply.send(drafted));
                 }
                 Request::ReceiveOwn(request) => {
-                    let received = self.receive_own(request.event, &request.riders).await;
-                    drop(request.reply.send(received));
+                    let ReceiveOwnRequest { event, riders, reply } = request;
+                    let received = self.receive_own(event, &riders).await.map_err(|error| {
+                        let elsewhere = matches!(error, SendError::Forbidden { .. });
+                        NotTaken { error, riders: elsewhere.then_some(riders) }
+                    });
+                    drop(reply.send(received));
                 }
                 Request::Receive(request) => self.receive(request).await,
                 Request::History(request) => self.take_history(request).await,
@@ -219,6 +238,10 @@ impl Worker {
             match change.append(&request.outgoing).await {
                 Ok(Appended::Done { event_id, position, asserts }) => {
                     done.push(Done { request, event_id, position, asserts });
+                }
+                Ok(Appended::Unsigned(pdu)) => {
+                    let SendRequest { outgoing, reply } = request;
+                    drop(reply.send(Ok(Appending::Unsigned(pdu, outgoing))));
                 }
                 Ok(Appended::Overlaps) => {
                     let rest: Vec<_> = std::iter::once(request).chain(requests.by_ref()).collect();
@@ -467,7 +490,8 @@ struct Done {
 impl Done {
     fn answer(self, position: StreamPosition) {
         // Whoever asked may be gone; the event is sent all the same.
-        drop(self.request.reply.send(Ok(Sent { event_id: self.event_id, position })));
+        let sent = Sent { event_id: self.event_id, position };
+        drop(self.request.reply.send(Ok(Appending::Sent(sent))));
     }
 }
 

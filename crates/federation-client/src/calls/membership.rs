@@ -236,7 +236,7 @@ pub struct Invite<'a> {
 }
 
 /// Whether the server has no such endpoint, rather than no such room.
-fn is_unknown_endpoint(error: &RemoteError) -> bool {
+pub(super) fn is_unknown_endpoint(error: &RemoteError) -> bool {
     matches!(error, RemoteError::Refused { status, errcode, .. }
         if matches!(*status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::BAD_REQUEST)
             && (errcode == "M_UNRECOGNIZED" || (errcode == "M_UNKNOWN" && *status != StatusCode::BAD_REQUEST)))

@@ -8,6 +8,7 @@ mod far;
 mod history;
 mod membership;
 mod outbound;
+mod policy;
 mod signed;
 mod spaces;
 mod transactions;

@@ -1,6 +1,6 @@
 //! Hashes and signatures of events (specification, server-server API, "Signing Events").
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{
     Engine,
@@ -22,7 +22,7 @@ use super::{
     json::EventJson,
     parse,
 };
-use crate::RoomVersion;
+use crate::{RoomVersion, policy::KEY_ID};
 
 /// A server whose signature an event needs, with the keys that it was signed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +63,9 @@ impl Pdu {
         let signatures = event.object().get("signatures").and_then(CanonicalJsonValue::as_object);
         let required = required_servers(self.version(), &event)?.into_iter().map(|server| {
             let keys = signatures.and_then(|all| all.get(server.as_str())?.as_object());
-            let key_ids = keys.map(|keys| keys.keys().cloned().collect()).unwrap_or_default();
+            // That of a policy server is nobody's published key (server-server API, "Validating hashes and signatures on received events").
+            let published = |id: &&String| *id != KEY_ID;
+            let key_ids = keys.map(|keys| keys.keys().filter(published).cloned().collect()).unwrap_or_default();
             RequiredSignature { server, key_ids }
         });
         Ok(required.collect())
@@ -83,8 +85,13 @@ impl Pdu {
 
     /// The event with this server's signature added, as for invites and restricted joins that came from elsewhere.
     pub fn cosigned(&self, key: &ServerKey, server_name: &ServerName) -> Result<Self, PduError> {
+        let signature = key.sign(self.to_json()?.signed_text(self.version())?.as_bytes());
+        self.with_signature(server_name, key.id().as_str(), &signature.base64())
+    }
+
+    /// The event with a signature added, unchecked.
+    pub fn with_signature(&self, server_name: &ServerName, key_id: &str, signature: &str) -> Result<Self, PduError> {
         let mut event = self.to_json()?;
-        let signature = key.sign(event.signed_text(self.version())?.as_bytes());
         let signatures = event
             .signatures_mut()
             .and_then(|all| {
@@ -93,9 +100,18 @@ impl Pdu {
                     .as_object_mut()
             })
             .ok_or_else(|| PduError::Field { field: "signatures", problem: "not an object of objects".to_owned() })?;
-        signatures.insert(key.id().to_string(), signature.base64().into());
+        signatures.insert(key_id.to_owned(), signature.into());
         let signed = parse::from_json(self.version(), &event, Limits::Inbound)?;
         Ok(signed.with_rejected(self.is_rejected()))
+    }
+
+    /// Whether the event holds a valid signature of a server under a key id and an ed25519 key.
+    pub fn is_signed_with(&self, server_name: &ServerName, key_id: &str, public: &[u8]) -> bool {
+        let key = BTreeMap::from([(key_id.to_owned(), Base64::new(public.to_vec()))]);
+        let keys = PublicKeyMap::from([(server_name.to_string(), key)]);
+        let Ok(event) = self.to_json() else { return false };
+        let Ok(signed) = event.signed_text(self.version()) else { return false };
+        verify_for_server(&event, server_name, &keys, signed.as_bytes()).is_ok()
     }
 
     fn to_json(&self) -> Result<EventJson, PduError> {

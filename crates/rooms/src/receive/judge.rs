@@ -78,7 +78,9 @@ impl Change {
                 Err(missing) => return Ok(Received::Missing(id, missing)),
             }
         };
-        let verdict = self.judge(event, &auth, &place).await?;
+        let Some(verdict) = self.judge(event, &auth, &place).await? else {
+            return Ok(Received::Missing(id, Vec::new()));
+        };
         let mut rixes: Vec<_> = auth.iter().flatten().map(|(rix, _)| *rix).collect();
         rixes.sort_unstable();
         self.persist(Judged {
@@ -204,31 +206,37 @@ impl Change {
         Ok(Ok(self.trees.apply(state::EMPTY, &changes, &key).await?))
     }
 
+    /// The verdict on an event; `None` if the room's policy server is to be asked first.
     async fn judge(
         &mut self,
         event: &Prepared,
         auth: &[Option<(Rix, StoredEvent)>],
         place: &Place,
-    ) -> Result<Verdict, ReadError> {
+    ) -> Result<Option<Verdict>, ReadError> {
         let pdu = &event.pdu;
         let begins = pdu.kind() == "m.room.create" && !self.is_first(event);
         if begins || (pdu.prev_events().is_empty() && !event.outlier) {
-            return Ok(Verdict::Rejected("the room has begun already".to_owned()));
+            return Ok(Some(Verdict::Rejected("the room has begun already".to_owned())));
         }
         let verdict = self.judge_in_place(pdu, auth, (!event.outlier).then_some(place.root_before)).await?;
         if event.outlier || verdict != Verdict::Accepted {
-            return Ok(verdict);
+            return Ok(Some(verdict));
         }
+        let soft_failed = |reason: &str| Ok(Some(Verdict::SoftFailed(reason.to_owned())));
         let current = self.memory.head.root;
         if current != place.root_before
             && let Err(error) = self.judge_by_state(pdu, current).await?
         {
-            return Ok(Verdict::SoftFailed(format!("by the current state: {error}")));
+            return soft_failed(&format!("by the current state: {error}"));
         }
         if self.is_one_too_many(pdu, place).await? {
-            return Ok(Verdict::SoftFailed("the room has as many forward extremities as it can have".to_owned()));
+            return soft_failed("the room has as many forward extremities as it can have");
         }
-        Ok(Verdict::Accepted)
+        match self.lacks_policy_signature(pdu).await? {
+            true if event.policy_asked => soft_failed("the room's policy server has not signed it"),
+            true => Ok(None),
+            false => Ok(Some(Verdict::Accepted)),
+        }
     }
 
     /// Whether an event would be a further extremity of a room that is full of them: those who may speak here can fork the room as often

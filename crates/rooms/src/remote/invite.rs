@@ -17,6 +17,7 @@ impl Room {
         let remote = self.context().remote.clone().ok_or(SendError::RemoteUser)?;
         let (local, riders, sender) = (outgoing.local.clone(), outgoing.riders, outgoing.sender.clone());
         let built = self.draft(Outgoing { riders: Vec::new(), ..outgoing }).await?;
+        let built = self.signed_by_policy(built).await?;
         let mut state = Vec::new();
         for event in self.current().await?.identifying(Some(&sender)).await? {
             let event = canonical::parse_object(event.json().as_bytes());
@@ -27,6 +28,8 @@ impl Room {
         let invite = Invite { room_version: version.as_str(), event: &event, invite_room_state: state };
         let answer = remote.client.invite(target.server_name(), self.id(), built.event_id(), invite).await?;
         let signed = signed(version, &built, &canonical::to_bytes(&answer))?;
+        // Not every server gives back the signatures that it was sent.
+        let signed = self.signed_by_policy(signed).await?;
         self.receive_own(signed, local, riders, &remote).await
     }
 }

@@ -13,7 +13,7 @@ use super::ResidentError;
 use crate::{
     Pdu,
     event_key::find_event,
-    load::corrupt,
+    load::{self, corrupt},
     read::{EventSeries, RoomView},
     room::Room,
     sync::{has_name, heroes},
@@ -25,7 +25,7 @@ const SLOTS: usize = 1_000;
 /// The answer to a join.
 #[derive(Debug)]
 pub struct JoinAnswer {
-    /// The join as it is stored, with this server's signature if that was needed.
+    /// The join as it is stored, with this server's signature if that was needed, and that of the room's policy server.
     pub event: Pdu,
     /// The state before the join.
     pub state: EventSeries,
@@ -42,8 +42,8 @@ impl Room {
         let room = room_view(self, &view).await?;
         let missing = || corrupt::<EventHeaders>("an event that was just stored is not there");
         let rix = find_event(&view, self.nid(), join.event_id()).await?.ok_or_else(missing)?;
-        let header = view.get::<EventHeaders>(&(self.nid(), rix)).await?.ok_or_else(missing)?.value;
-        let root = header.root_before;
+        let stored = load::event(&view, self.nid(), self.version(), rix).await?;
+        let root = stored.header.root_before;
         let mut state: Vec<_> = room.others(root).await?.into_iter().map(|(_, entry)| entry.rix).collect();
         let members = if !omit_members {
             room.members(root, |_| true).await?
@@ -61,7 +61,7 @@ impl Room {
             servers_in_room = Some(servers_in(&room, root, &self.context().options.server_name).await?);
         }
         let series = |events| EventSeries::new(self.rooms().reads().clone(), self.nid(), events);
-        Ok(JoinAnswer { event: join, state: series(state), auth_chain: series(chain), servers_in_room })
+        Ok(JoinAnswer { event: stored.pdu, state: series(state), auth_chain: series(chain), servers_in_room })
     }
 }
 
