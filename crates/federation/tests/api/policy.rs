@@ -113,7 +113,7 @@ async fn signatures(here: &Server, there: &Server, id: &EventId) -> Value {
 
 #[tokio::test]
 async fn own_events_are_signed_before_they_are_sent_once_the_policy_server_is_in_the_room() {
-    for (version, path) in [("3", SIGN), ("12", SIGN), ("11", "/_matrix/policy/unstable/org.matrix.msc4284/sign")] {
+    for (version, path) in [("6", SIGN), ("12", SIGN), ("11", "/_matrix/policy/unstable/org.matrix.msc4284/sign")] {
         let world = World::new();
         let (a, p) = (world.server("a.test", 1).await, world.server("policy.test", 2).await);
         let mut far = Far::outside(&a, &p, version, "shared").await;
