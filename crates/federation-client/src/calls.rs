@@ -5,4 +5,5 @@ pub mod directory;
 pub mod events;
 pub mod membership;
 pub mod policy;
+pub mod relationships;
 pub mod transaction;

@@ -7,6 +7,7 @@ pub const BUILT: &[(&str, &str)] = &[
     ("GET", "/_matrix/federation/v1/backfill/{roomId}"),
     ("GET", "/_matrix/federation/v1/event/{eventId}"),
     ("GET", "/_matrix/federation/v1/event_auth/{roomId}/{eventId}"),
+    ("POST", "/_matrix/federation/unstable/event_relationships"),
     ("PUT", "/_matrix/federation/v1/exchange_third_party_invite/{roomId}"),
     ("POST", "/_matrix/federation/v1/get_missing_events/{roomId}"),
     ("PUT", "/_matrix/federation/v1/invite/{roomId}/{eventId}"),

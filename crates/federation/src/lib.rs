@@ -10,6 +10,7 @@ pub mod endpoints;
 pub mod error;
 mod event;
 mod event_auth;
+mod event_relationships;
 mod extract;
 mod hierarchy;
 mod inbound;
@@ -107,6 +108,7 @@ fn routes() -> Router<Federation> {
         .route("/_matrix/federation/v1/backfill/{roomId}", get(backfill::backfill))
         .route("/_matrix/federation/v1/event/{eventId}", get(event::event))
         .route("/_matrix/federation/v1/event_auth/{roomId}/{eventId}", get(event_auth::event_auth))
+        .route("/_matrix/federation/unstable/event_relationships", post(event_relationships::event_relationships))
         .route("/_matrix/federation/v1/get_missing_events/{roomId}", post(missing_events::missing_events))
         .route("/_matrix/federation/v1/state/{roomId}", get(state::whole))
         .route("/_matrix/federation/v1/state_ids/{roomId}", get(state::ids))

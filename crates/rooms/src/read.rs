@@ -46,14 +46,16 @@ pub(crate) use access::Access;
 pub(crate) use bundles::may_be_root;
 pub use caches::Caches;
 pub use context::{Context, ContextRequest};
-pub use federation::{EventSeries, MissingEventsRequest, ServeError, ServedPdu, ServedRoom, ServedState};
+pub use federation::{
+    EventSeries, MissingEventsRequest, ServeError, ServedPdu, ServedRelationships, ServedRoom, ServedState,
+};
 pub use found::{Around, Found, FoundContext, IndexPage, Indexed, MemberProfile, SearchedRoom, Texts};
 pub use members::{JoinedMember, JoinedMembers, MembersRequest};
 pub(crate) use messages::{BEGINNING, END, Page, PageScan, Point, after, page, page_token};
 pub use messages::{Messages, MessagesRequest, PageDirection};
 pub(crate) use relates_to::{MAX_HOPS, target_of};
 pub use relations::{Relations, RelationsRequest};
-pub use relationships::{Relationships, RelationshipsRequest, Towards, WalkOrder};
+pub use relationships::{BadWalk, Relationships, RelationshipsRequest, Towards, WalkOrder};
 pub(crate) use room_view::RoomView;
 pub(crate) use shown::Shower;
 pub use threads::{Threads, ThreadsRequest};

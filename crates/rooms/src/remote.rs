@@ -16,6 +16,7 @@ mod leave;
 mod missing;
 mod policy;
 mod reading;
+mod relationships;
 mod servers;
 mod under_way;
 

@@ -176,7 +176,7 @@ fn integer(number: u64) -> ruma::Int {
 }
 
 /// Reads an answer that holds events. How deep it is nested is no matter here: events are kept as text, and each is checked on its own.
-fn read_pdus<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, RemoteError> {
+pub(super) fn read_pdus<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, RemoteError> {
     serde_json::from_slice(body).map_err(malformed)
 }
 

@@ -9,6 +9,7 @@ mod history;
 mod membership;
 mod outbound;
 mod policy;
+mod relationships;
 mod signed;
 mod spaces;
 mod transactions;

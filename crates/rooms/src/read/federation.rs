@@ -8,6 +8,7 @@
 mod auth_chain;
 mod history;
 mod pdus;
+mod relationships;
 mod state;
 mod timestamp;
 
@@ -29,6 +30,7 @@ use crate::{
 
 pub use history::MissingEventsRequest;
 pub use pdus::{EventSeries, ServedPdu};
+pub use relationships::ServedRelationships;
 pub use state::ServedState;
 
 /// Why another server gets no answer.
@@ -80,6 +82,11 @@ impl Rooms {
     /// # Errors
     /// Not found.
     pub async fn serve_event(&self, event_id: &EventId, server: &ServerName) -> Result<ServedPdu, ServeError> {
+        self.serve_room_of(event_id, server).await?.event(event_id).await
+    }
+
+    /// The room of an event, for a server that asks for the event by its id alone.
+    async fn serve_room_of(&self, event_id: &EventId, server: &ServerName) -> Result<ServedRoom, ServeError> {
         let place = self.context().storage.view().get::<EventIds>(&(event_key(event_id),)).await?;
         let room = match self.room_by_number(place.ok_or(ServeError::NotFound)?.room).await {
             Ok(room) => room,
@@ -87,9 +94,8 @@ impl Rooms {
             Err(RoomError::Storage(error)) => return Err(error.into()),
         };
         match self.serve_room(&room, server).await {
-            Ok(room) => room.event(event_id).await,
             Err(ServeError::Forbidden) => Err(ServeError::NotFound),
-            Err(error) => Err(error),
+            served => served,
         }
     }
 

@@ -6,12 +6,13 @@
 //!                          ◄── downwards: ranks
 //! ```
 //!
-//! History gets ranks from its newest event downwards, so that it stands below what follows it, and states from its oldest event upwards. It is judged by its auth
-//! events and the state before it, not by the current state; it is in no sync, and nothing of the room's head changes.
+//! History gets ranks from its newest event downwards, so that it stands below what follows it, and states from its oldest event upwards. Where it doesn't reach
+//! what is known, states go downwards too: the state before an event that follows one other alone is the state after that one, and what is no state changes
+//! none. It is judged by its auth events and the state before it, not by the current state; it is in no sync, and nothing of the room's head changes.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use primitives::Rank;
+use primitives::{NodeId, Rank};
 use ruma::{EventId, OwnedEventId, UserId};
 use storage::{
     ReadError,
@@ -46,6 +47,17 @@ struct Order {
     followers: Vec<usize>,
     /// The lowest rank of what follows each.
     below: Vec<Option<Rank>>,
+    /// The state after each, where something follows it alone.
+    after: Vec<Option<NodeId>>,
+}
+
+/// Where an event of history stands, as what follows it says.
+struct Past {
+    /// Its place in what was given.
+    at: usize,
+    rank: Rank,
+    /// The state before it, if that is known.
+    before: Option<NodeId>,
 }
 
 impl Change {
@@ -53,16 +65,17 @@ impl Change {
     pub(crate) async fn take_in_history(&mut self, events: &[Prepared]) -> Result<Vec<Received>, ReadError> {
         let unconnected = || Received::Invalid("nothing that is here follows it".to_owned());
         let mut answers: Vec<_> = events.iter().map(|_| unconnected()).collect();
-        for (at, rank) in self.rank_history(events).await?.into_iter().rev() {
-            answers[at] = self.take_past(&events[at], rank).await?;
+        for past in self.rank_history(events).await?.into_iter().rev() {
+            answers[past.at] = self.take_past(&events[past.at], &past).await?;
         }
         Ok(answers)
     }
 
     /// The events that something follows, each after all that follow it, with their ranks. No two of them have the same, nor that of a gap:
     /// a gap is kept by rank.
-    async fn rank_history(&self, events: &[Prepared]) -> Result<Vec<(usize, Rank)>, ReadError> {
-        let mut order = Order { followers: vec![0; events.len()], below: vec![None; events.len()], ..Order::default() };
+    async fn rank_history(&self, events: &[Prepared]) -> Result<Vec<Past>, ReadError> {
+        let (followers, below, after) = (vec![0; events.len()], vec![None; events.len()], vec![None; events.len()]);
+        let mut order = Order { followers, below, after, ..Order::default() };
         for (at, event) in events.iter().enumerate() {
             order.at.entry(event.pdu.event_id().clone()).or_insert(at);
         }
@@ -73,8 +86,11 @@ impl Change {
                 }
             }
             for child in self.waiting_children(id).await? {
-                let rank = self.header(child).await?.rank;
-                order.below[*at] = order.below[*at].map_or(Some(rank), |known| Some(known.min(rank)));
+                let child = self.event(child).await?;
+                order.below[*at] = order.below[*at].into_iter().chain([child.header.rank]).min();
+                if child.pdu.prev_events().len() == 1 && child.header.kind != EventKind::Outlier {
+                    order.after[*at] = Some(child.header.root_before);
+                }
             }
         }
         let mut ready: VecDeque<usize> = order.at.values().copied().filter(|at| order.followers[*at] == 0).collect();
@@ -89,12 +105,17 @@ impl Change {
                 rank = Some(Rank(taken.0.saturating_sub(step))).filter(|rank| rank.0 > 0);
                 step *= 2;
             }
+            let state_before = order.after[at].filter(|_| events[at].pdu.state_key().is_none());
             if let Some(rank) = rank {
                 used.insert(rank);
-                ranked.push((at, rank));
+                ranked.push(Past { at, rank, before: state_before });
             }
-            for prev in previous(&events[at]) {
-                let Some(before) = order.at.get(prev).copied() else { continue };
+            let prevs = previous(&events[at]);
+            for prev in &prevs {
+                let Some(before) = order.at.get(*prev).copied() else { continue };
+                if prevs.len() == 1 && state_before.is_some() {
+                    order.after[before] = state_before;
+                }
                 let below = order.below[before];
                 order.below[before] = below.into_iter().chain(rank).min();
                 order.followers[before] -= 1;
@@ -110,17 +131,17 @@ impl Change {
         self.view.contains::<Gaps>(&(self.memory.info.nid, rank)).await
     }
 
-    async fn take_past(&mut self, event: &Prepared, rank: Rank) -> Result<Received, ReadError> {
+    async fn take_past(&mut self, event: &Prepared, past: &Past) -> Result<Received, ReadError> {
         let (known_as, auth) = match self.look_at(event).await? {
             Ok(looked_at) => looked_at,
             Err(received) => return Ok(received),
         };
         let id = event.pdu.event_id().clone();
-        let mut place = match self.place_of(event).await? {
+        let mut place = match self.place_of(event, past.before).await? {
             Ok(place) => place,
             Err(missing) => return Ok(Received::Missing(id, missing)),
         };
-        place.rank = rank;
+        place.rank = past.rank;
         let begins = event.pdu.kind() == "m.room.create";
         let verdict = if begins && !self.is_create_event(&id).await? {
             Verdict::Rejected("the room has begun with another event".to_owned())

@@ -73,7 +73,7 @@ impl Change {
         let place = if event.outlier {
             Place { rank: Rank::default(), root_before: state::EMPTY, prev: Vec::new(), missing_prev: Vec::new() }
         } else {
-            match self.place_of(event).await? {
+            match self.place_of(event, None).await? {
                 Ok(place) => place,
                 Err(missing) => return Ok(Received::Missing(id, missing)),
             }
@@ -142,8 +142,13 @@ impl Change {
         Ok(if missing.is_empty() { Ok(found) } else { Err(missing) })
     }
 
-    /// Where an event stands among those stored, or which events are needed to say so.
-    pub(super) async fn place_of(&mut self, event: &Prepared) -> Result<Result<Place, Vec<OwnedEventId>>, ReadError> {
+    /// Where an event stands among those stored, or which events are needed to say so. What it misses is no matter for its state if what follows it
+    /// says the state `before` it.
+    pub(super) async fn place_of(
+        &mut self,
+        event: &Prepared,
+        before: Option<NodeId>,
+    ) -> Result<Result<Place, Vec<OwnedEventId>>, ReadError> {
         let (mut prev, mut missing_prev, mut roots, mut rank) = (Vec::new(), Vec::new(), Vec::new(), None);
         for id in event.pdu.prev_events() {
             let Some(rix) = self.find(id).await? else {
@@ -160,7 +165,7 @@ impl Change {
             rank = rank.max(Some(header.rank));
         }
         if !missing_prev.is_empty() {
-            if event.given.is_empty() {
+            if event.given.is_empty() && before.is_none() {
                 return Ok(Err(missing_prev));
             }
             for id in &missing_prev {
@@ -168,7 +173,10 @@ impl Change {
                     return Ok(Err(missing_prev));
                 }
             }
-            for given in &event.given {
+            if let Some(before) = before {
+                roots = vec![before];
+            }
+            for given in event.given.iter().filter(|_| before.is_none()) {
                 match given {
                     GivenState::Staged(root) => roots.push(*root),
                     GivenState::Events(ids) => match self.given_state(ids).await? {

@@ -19,7 +19,7 @@ use storage::{
 use tokio::sync::oneshot;
 
 use super::{Remote, missing::Pull};
-use crate::{Pdu, ReceiveError, Room, current::Current};
+use crate::{Pdu, ReceiveError, Received, Room, current::Current, receive::Prepared};
 
 /// Servers that are asked for one part of the history.
 const MAX_SERVERS: usize = 5;
@@ -58,23 +58,34 @@ impl Room {
     /// # Errors
     /// The store could not be read or written.
     pub(crate) async fn fill_gap(&self, gap: Gap, until: Duration) -> Result<Filled, ReceiveError> {
+        let Some(remote) = self.context().remote.clone() else { return Ok(Filled::Nothing) };
+        let room = self.clone();
+        let filled = self.in_turn(until, async move { room.ask_for_history(&remote, &gap).await }).await;
+        filled.unwrap_or(Ok(Filled::Later))
+    }
+
+    /// Does what fetches history of the room, when nobody else does, and waits for that no longer than until a time of the monotonic clock. `None`: it
+    /// takes longer.
+    pub(super) async fn in_turn<T: Send + 'static>(
+        &self,
+        until: Duration,
+        work: impl Future<Output = Result<T, ReceiveError>> + Send + 'static,
+    ) -> Option<Result<T, ReceiveError>> {
         let context = self.context();
-        let Some(remote) = context.remote.clone() else { return Ok(Filled::Nothing) };
         let late = context.clock.sleep(until.saturating_sub(context.clock.monotonic()));
-        let turn = context.history_turns.of(self.nid());
-        let (room, (done, filled)) = (self.clone(), oneshot::channel());
+        let (turn, (done, outcome)) = (context.history_turns.of(self.nid()), oneshot::channel());
         let work = async {
             let held = turn.lock_owned().await;
             // Goes on when nobody waits any more.
             self.rooms().spawn(async move {
-                drop(done.send(room.ask_for_history(&remote, &gap).await));
+                drop(done.send(work.await));
                 drop(held);
             });
-            filled.await.unwrap_or(Err(ReceiveError::Unavailable))
+            outcome.await.unwrap_or(Err(ReceiveError::Unavailable))
         };
         tokio::select! {
-            filled = work => filled,
-            () = late => Ok(Filled::Later),
+            outcome = work => Some(outcome),
+            () = late => None,
         }
     }
 
@@ -100,7 +111,7 @@ impl Room {
         for server in self.servers_with_history(gap.rank).await? {
             let limit = self.context().options.backfill_max;
             match remote.client.backfill(&server, self.id(), named, limit).await {
-                Ok(events) => self.take_history(remote, &server, events).await?,
+                Ok(events) => self.take_history(remote, &server, events, Vec::new()).await?,
                 Err(error) => {
                     tracing::debug!(%server, room_id = %self.id(), %error, "a server gave no history");
                     continue;
@@ -114,37 +125,44 @@ impl Room {
         Ok(Filled::Nothing)
     }
 
-    /// Takes in what a server gave as history, with the auth events that it needs, and the states where it doesn't reach back to what is known.
-    async fn take_history(
+    /// Takes in what a server gave as history, with the auth events that it needs, which may be in the `chain` that came with it, and the states where it
+    /// doesn't reach back to what is known and what follows doesn't say them.
+    pub(super) async fn take_history(
         &self,
         remote: &Remote,
         server: &ServerName,
         events: Vec<RawPdu>,
+        chain: Vec<RawPdu>,
     ) -> Result<(), ReceiveError> {
         let pull = Pull::of(self, remote, vec![server.to_owned()]);
-        let mut prepared = pull.prepare(events, false).await?;
+        let prepared = pull.prepare(events, false).await?;
         let given: BTreeSet<_> = prepared.iter().map(|event| event.pdu.event_id().clone()).collect();
-        for event in &prepared {
+        let auth_of = |event: &Prepared| {
             let auth = event.pdu.auth_events().iter().cloned().chain(event.pdu.create_event_id());
-            pull.fetch_auth_events(event.pdu.event_id(), &auth.filter(|id| !given.contains(id)).collect::<Vec<_>>())
-                .await?;
+            auth.filter(|id| !given.contains(id)).collect::<Vec<_>>()
+        };
+        let auth: Vec<_> = prepared.iter().flat_map(auth_of).collect();
+        if !chain.is_empty() && !pull.unknown(&auth).await?.is_empty() {
+            pull.take_outliers(chain).await?;
         }
-        let mut left = MAX_OLDEST;
-        for event in &mut prepared {
-            let missing = self.not_in_timeline(event.pdu.prev_events()).await?;
-            let missing: Vec<_> = missing.into_iter().filter(|id| !given.contains(id)).collect();
-            if missing.is_empty() || left == 0 {
-                continue;
-            }
-            left -= 1;
-            for id in missing {
-                match pull.state_after(&id).await? {
-                    Some(state) => event.given.push(state),
-                    None => break,
+        for event in &prepared {
+            pull.fetch_auth_events(event.pdu.event_id(), &auth_of(event)).await?;
+        }
+        let mut received = self.receive_history(prepared.clone()).await?;
+        let mut again = Vec::new();
+        for (mut event, answer) in prepared.into_iter().zip(&received) {
+            let Received::Missing(_, missing) = answer else { continue };
+            let missing: Vec<_> = missing.iter().filter(|id| !given.contains(*id)).collect();
+            if !missing.is_empty() && again.len() < MAX_OLDEST {
+                for id in missing {
+                    event.given.extend(pull.state_after(id).await?);
                 }
             }
+            again.push(event);
         }
-        let received = self.receive_history(prepared).await?;
+        if again.iter().any(|event| !event.given.is_empty()) {
+            received = self.receive_history(again).await?;
+        }
         tracing::debug!(%server, room_id = %self.id(), events = received.len(), "history came");
         Ok(())
     }

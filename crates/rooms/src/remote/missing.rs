@@ -188,7 +188,7 @@ impl<'a> Pull<'a> {
     }
 
     /// Takes events in for their place in auth chains and states. Of those that are known already nothing is looked at.
-    async fn take_outliers(&self, events: Vec<Box<RawValue>>) -> Result<(), ReceiveError> {
+    pub(super) async fn take_outliers(&self, events: Vec<Box<RawValue>>) -> Result<(), ReceiveError> {
         let prepared = self.prepare(events, true).await?;
         let ordered = order::each_after(prepared, |pdu| pdu.auth_events());
         self.room.receive_prepared(ordered).await.map(drop)

@@ -20,7 +20,7 @@ const PARTS: usize = 5;
 /// The same for the event closest to a time, which may be far back.
 const PARTS_FOR_TIME: usize = 10;
 /// How long a client waits for history.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Servers that are asked for the event closest to a time.
 const SERVERS_FOR_TIME: usize = 3;
 /// Gaps of one room that are looked through for the one in which an event must be.
@@ -140,7 +140,12 @@ impl Room {
     }
 
     /// Fills gaps until an event is here that a server says was sent at a time.
-    async fn fetch_back_to(&self, id: &OwnedEventId, ts: u64, until: Duration) -> Result<bool, ReceiveError> {
+    pub(super) async fn fetch_back_to(
+        &self,
+        id: &OwnedEventId,
+        ts: u64,
+        until: Duration,
+    ) -> Result<bool, ReceiveError> {
         let mut more = false;
         for _ in 0..PARTS_FOR_TIME {
             if self.not_in_timeline(std::slice::from_ref(id)).await?.is_empty() {
@@ -174,7 +179,7 @@ impl Room {
         Ok(newest)
     }
 
-    async fn gaps(&self, from: Direction, most: usize) -> Result<Vec<Gap>, ReadError> {
+    pub(super) async fn gaps(&self, from: Direction, most: usize) -> Result<Vec<Gap>, ReadError> {
         let view = self.context().storage.view();
         let page = view.scan::<Gaps>(&KeyRange::prefix(&(self.nid(),)), most, from).await?;
         let gap = |((_, rank), row): ((_, Rank), storage::schema::rooms::EventIdList)| Gap::of(rank, &row.0);
@@ -182,7 +187,7 @@ impl Room {
     }
 }
 
-fn unwritten(error: ReceiveError) -> ReadRoomError {
+pub(super) fn unwritten(error: ReceiveError) -> ReadRoomError {
     match error {
         ReceiveError::Storage(error) => error.into(),
         ReceiveError::UnknownRoom => ReadRoomError::NotFound,

@@ -42,7 +42,7 @@ impl RoomView<'_> {
     }
 
     /// Events that are in an auth chain, and all of their own chains, ascending.
-    async fn auth_chain_with(&self, auth: &[Rix]) -> Result<Vec<Rix>, ReadError> {
+    pub(super) async fn auth_chain_with(&self, auth: &[Rix]) -> Result<Vec<Rix>, ReadError> {
         let mut pass = Pass::default();
         for rix in auth {
             pass.reach(*rix, true);

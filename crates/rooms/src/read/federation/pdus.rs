@@ -1,5 +1,7 @@
 //! Events as another server is sent them: as they were received, or pruned.
 
+use std::collections::BTreeMap;
+
 use primitives::{Rix, RoomNid};
 use ruma::OwnedEventId;
 use serde::Serialize;
@@ -30,9 +32,18 @@ impl ServedPdu {
     }
 }
 
+impl ServedPdu {
+    /// The event with this, and nothing else, as its `unsigned`.
+    pub(super) fn with_unsigned(&self, unsigned: &impl Serialize) -> Result<Self, serde_json::Error> {
+        let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(self.json())?;
+        fields.insert("unsigned".to_owned(), serde_json::value::to_raw_value(unsigned)?);
+        serde_json::value::to_raw_value(&fields).map(Self)
+    }
+}
+
 /// Shows the events of one room to one server.
 pub(super) struct ServerShower<'a> {
-    room: &'a RoomView<'a>,
+    pub(super) room: &'a RoomView<'a>,
     eyes: ServerEyes<'a>,
     standing: ServerStanding,
 }
@@ -53,7 +64,7 @@ impl<'a> ServerShower<'a> {
     }
 
     /// Whether the server may have the event at all, and then whether with its content.
-    async fn judge(&mut self, header: &EventHeader) -> Result<Option<bool>, ReadError> {
+    pub(super) async fn judge(&mut self, header: &EventHeader) -> Result<Option<bool>, ReadError> {
         let joined = self.standing == ServerStanding::Joined;
         if matches!(header.verdict, Verdict::Rejected(_)) {
             return Ok(None);

@@ -168,7 +168,7 @@ impl Pull<'_> {
     }
 
     /// Those events that are not stored in this room, each once.
-    pub(super) async fn unknown(&self, ids: &[OwnedEventId]) -> Result<Vec<OwnedEventId>, ReceiveError> {
+    pub(in crate::remote) async fn unknown(&self, ids: &[OwnedEventId]) -> Result<Vec<OwnedEventId>, ReceiveError> {
         let (view, room) = (self.room.context().storage.view(), self.room.nid());
         let ids: BTreeSet<_> = ids.iter().collect();
         let ids: Vec<_> = ids.into_iter().collect();
