@@ -147,6 +147,7 @@ pub(crate) const BUILT: &[(&str, &str)] = &[
     ("DELETE", "/_matrix/client/unstable/io.element.msc4306/rooms/{roomId}/thread/{eventId}/subscription"),
     ("GET", "/_matrix/client/unstable/io.element.msc4306/rooms/{roomId}/thread/{eventId}/subscription"),
     ("PUT", "/_matrix/client/unstable/io.element.msc4306/rooms/{roomId}/thread/{eventId}/subscription"),
+    ("GET", "/_matrix/client/unstable/io.element.msc4308/thread_subscriptions"),
     ("DELETE", "/_matrix/client/v3/room_keys/keys"),
     ("GET", "/_matrix/client/v3/room_keys/keys"),
     ("PUT", "/_matrix/client/v3/room_keys/keys"),
@@ -185,7 +186,6 @@ pub(crate) const BUILT: &[(&str, &str)] = &[
 const OTHERS: &[(&str, &str)] = &[
     ("GET", "/health"),
     ("GET", "/metrics"),
-    ("POST", "/_matrix/federation/unstable/event_relationships"),
     ("GET", "/_matrix/federation/v1/query/{queryType}"),
     ("POST", "/_matrix/client/unstable/io.element.msc4195/rtc/livekit/delegate_delayed_leave"),
     ("POST", "/_matrix/client/v1/rtc/livekit/delegate_delayed_leave"),
@@ -232,7 +232,6 @@ const OTHERS: &[(&str, &str)] = &[
     ("GET", "/_matrix/federation/v1/media/download/{mediaId}"),
     ("GET", "/_matrix/federation/v1/media/thumbnail/{mediaId}"),
     ("POST", "/_matrix/policy/v1/sign"),
-    ("GET", "/_matrix/client/unstable/io.element.msc4308/thread_subscriptions"),
     ("GET", "/_matrix/client/unstable/org.matrix.msc2965/auth_issuer"),
     ("GET", "/_matrix/client/unstable/org.matrix.msc2965/auth_metadata"),
     ("POST", "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"),

@@ -23,6 +23,7 @@ pub(crate) mod send;
 mod state;
 mod state_read;
 mod thread_subscription;
+mod thread_subscriptions;
 mod threads;
 mod timestamp_to_event;
 mod typing;
@@ -83,6 +84,8 @@ pub(crate) fn routes(routes: &mut Routes) {
     routes.add(Method::GET, &format!("{relations}/{{rel_type}}"), relations::of_type);
     routes.add(Method::GET, &format!("{relations}/{{rel_type}}/{{type}}"), relations::of_types);
     routes.add(Method::GET, &format!("{V1}/rooms/{{room}}/threads"), threads::threads);
+    let changes = "/_matrix/client/unstable/io.element.msc4308/thread_subscriptions";
+    routes.add(Method::GET, changes, thread_subscriptions::get);
     let subscription = "/_matrix/client/unstable/io.element.msc4306/rooms/{room}/thread/{event}/subscription";
     routes.add(Method::GET, subscription, thread_subscription::get);
     routes.add(Method::PUT, subscription, thread_subscription::put);

@@ -23,6 +23,7 @@
 //! To add a kind of job: a number in [`storage::schema::jobs::JobKind`], a file here with a [`Kind`] and a `rider`, and a line in [`Jobs::open`].
 
 mod board;
+mod close_replaced;
 pub mod deactivation;
 mod device_list;
 mod device_marks;

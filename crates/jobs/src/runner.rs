@@ -16,6 +16,7 @@ use users::Users;
 
 use crate::{
     board::{Board, Bounds, End, Id},
+    close_replaced::CloseReplaced,
     deactivation::Deactivation,
     device_list::DeviceList,
     device_marks::DeviceMarks,
@@ -68,6 +69,7 @@ impl Jobs {
             RemoteDeviceList::new(storage.clone(), rooms.clone(), users.server_name(), options.items_per_step);
         let forget_device_lists = ForgetDeviceLists::new(storage.clone(), users.clone());
         let fetch_device_lists = FetchDeviceLists::new(storage.clone(), users.clone(), rooms.clone());
+        let close_replaced = CloseReplaced::new(rooms.clone());
         let kinds: Vec<Arc<dyn Kind>> = vec![
             Arc::new(guests),
             Arc::new(profile),
@@ -78,6 +80,7 @@ impl Jobs {
             Arc::new(remote_device_list),
             Arc::new(fetch_device_lists),
             Arc::new(forget_device_lists),
+            Arc::new(close_replaced),
         ];
         Self::of(storage, users, rooms, clock, options, kinds)
     }

@@ -86,7 +86,7 @@ pub use room::Room;
 pub use signals::Signals;
 pub use staging::{StageError, StagedState, Staging};
 pub use storage::schema::rooms::{EventLocal, Membership};
-pub use subscriptions::SubscriptionError;
+pub use subscriptions::{SubscriptionChanges, SubscriptionChangesRequest, SubscriptionError};
 pub use upgrade::{Upgrade, UpgradeError};
 pub use version::RoomVersion;
 

@@ -2,14 +2,20 @@
 //!
 //! A client also subscribes by itself, when an event mentions its user. So that it does not undo what the user decided meanwhile on another
 //! device, an event that was there when the user unsubscribed is no cause: events and decisions are ordered by their positions in the stream.
+//!
+//! Clients read in pages what has changed (MSC4308, [`changes`]).
+
+mod changes;
+
+pub use changes::{SubscriptionChanges, SubscriptionChangesRequest};
 
 use std::sync::Arc;
 
-use primitives::{RoomNid, UserNid};
+use primitives::{RoomNid, StreamPosition, UserNid};
 use ruma::{EventId, RoomId};
 use storage::{
     Batch, CommitError, Positioned, ReadError, Text, View,
-    schema::history::{ThreadSubscriptionRow, ThreadSubscriptions},
+    schema::history::{ThreadSubscriptionLog, ThreadSubscriptionLogRow, ThreadSubscriptionRow, ThreadSubscriptions},
 };
 
 use crate::{
@@ -106,6 +112,11 @@ impl Rooms {
             let mut batch = Batch::new();
             batch.assert_unchanged::<ThreadSubscriptions>(&key, row.as_ref());
             batch.put::<ThreadSubscriptions>(&key, &Positioned::pending(new));
+            if let Some(old) = &row {
+                batch.delete::<ThreadSubscriptionLog>(&(reader.user_nid, old.position));
+            }
+            let entry = ThreadSubscriptionLogRow { room: room.nid, root: root.to_string() };
+            batch.put::<ThreadSubscriptionLog>(&(reader.user_nid, StreamPosition::PENDING), &entry);
             match self.context().storage.commit(batch).await {
                 Ok(_) => return Ok(()),
                 Err(CommitError::Conflict(_)) => {}

@@ -2,7 +2,7 @@
 //!
 //! A token is a letter and the base64url of varints: `s` a place in the stream, as /sync hands out; `t` a place in the topological
 //! order of one room, as pagination hands out; `n` a row of a room's log, as the list of notifications hands out; `h`, `m` and `d` places in a
-//! space's tree, in the rooms that two users share, in the directory.
+//! space's tree, in the rooms that two users share, in the directory; `f` a change of the threads that a user follows.
 
 use std::{fmt, str::FromStr};
 
@@ -89,6 +89,35 @@ pub struct DirectoryToken {
     pub members: u32,
     /// The room.
     pub room: RoomNid,
+}
+
+/// A change of the threads that a user follows (MSC4308), by its position in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubscriptionToken(pub StreamPosition);
+
+impl fmt::Display for SubscriptionToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&encode('f', &[self.0.0]))
+    }
+}
+
+impl serde::Serialize for SubscriptionToken {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The token of a sync is one too: it stands for the changes that are in that sync or in an earlier one.
+impl FromStr for SubscriptionToken {
+    type Err = BadToken;
+
+    fn from_str(token: &str) -> Result<Self, BadToken> {
+        if let Ok(sync) = token.parse::<SyncToken>() {
+            return Ok(Self(sync.position));
+        }
+        let [position] = decode('f', token)?;
+        Ok(Self(StreamPosition(position)))
+    }
 }
 
 fn encode(kind: char, numbers: &[u64]) -> String {

@@ -2,21 +2,27 @@
 //!
 //! The new room is made whole in one batch. Then the old room's tombstone is sent, and in its batch the aliases and the place in the directory
 //! move. Whatever stops an upgrade before that leaves the old room as it was. What comes after, closing the old room to messages and to
-//! invitations and taking the aliases out of its state, is done as far as the user may.
+//! invitations and taking the aliases out of its state, is done as far as the user may. It is a job that the tombstone's batch begins, and the event that
+//! closes the room ends it: whatever stops the server in between, the room is closed once.
 
 mod levels;
 mod settings;
 mod state;
 
+use primitives::UserNid;
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId, canonical_json::CanonicalJsonObject};
 use storage::{
-    Batch, ReadError, Text,
-    schema::rooms::{AliasRow, Aliases, EventLocal, Membership, PublishedRooms, RoomAliases},
+    Batch, CommitError, Key, ReadError, Text,
+    schema::{
+        jobs::{self, JobKind, Jobs},
+        rooms::{AliasRow, Aliases, EventLocal, Membership, PublishedRooms, RoomAliases},
+    },
 };
 
 use crate::{
     RoomVersion,
     alias::aliases_of,
+    context::read_error,
     create::{CreateError, CreateRoom},
     membership::Details,
     outgoing::{Outgoing, Rider, SendError, SlotUnchanged},
@@ -81,8 +87,10 @@ impl Room {
             }
             return Err(error);
         }
-        if let Err(error) = self.close_to_all(&upgrade.by).await {
-            tracing::warn!(%error, room_id = %self.id(), "a replaced room stays open");
+        if let Some(user) = self.context().user_nid(&upgrade.by).await?
+            && let Err(error) = self.close_replaced(user).await
+        {
+            tracing::info!(%error, room_id = %self.id(), "a replaced room is closed later");
         }
         Ok(new)
     }
@@ -103,8 +111,10 @@ impl Room {
             ("body".to_owned(), "This room has been replaced".into()),
             ("replacement_room".to_owned(), new.as_str().into()),
         ]);
+        let user = self.context().user_nid(&upgrade.by).await?.ok_or(SendError::NotInRoom)?;
         for _ in 0..ATTEMPTS {
-            let batch = self.moving(new).await?;
+            let mut batch = self.moving(new).await?;
+            jobs::begin(&mut batch, JobKind::CLOSE_REPLACED, &(self.nid(), user));
             let rider = Rider { unchanged: Some(unchanged.clone()), ..Rider::new(move |_| batch.clone()) };
             let event = Outgoing::state(upgrade.by.clone(), "m.room.tombstone", "", content.clone());
             let event = Outgoing { local: upgrade.local.clone(), riders: vec![rider], rate_limited: false, ..event };
@@ -141,17 +151,44 @@ impl Room {
         Ok(batch)
     }
 
-    /// Takes out of the old room's state the aliases that lead elsewhere now, and closes it to messages and to invitations.
-    async fn close_to_all(&self, by: &UserId) -> Result<(), SendError> {
-        self.unname_moved(by).await?;
-        let Some(levels) = self.current().await?.event("m.room.power_levels", "").await? else { return Ok(()) };
-        let Ok(before) = levels.content_as::<CanonicalJsonObject>() else { return Ok(()) };
-        let after = levels::closed(&before);
-        if after == before {
-            return Ok(());
+    /// Takes out of a replaced room's state the aliases that lead elsewhere now, and closes it to messages and to invitations, in the name of the user who
+    /// has replaced it and as far as they may. Does nothing unless that is still to be done: the event that closes the room says in its batch that it is done.
+    ///
+    /// # Errors
+    /// It can't be done now, and is to be tried again.
+    pub async fn close_replaced(&self, user: UserNid) -> Result<(), SendError> {
+        let key = (JobKind::CLOSE_REPLACED, (self.nid(), user).to_bytes().into_parts().0);
+        let storage = &self.context().storage;
+        let Some(row) = storage.view().get::<Jobs>(&key).await? else { return Ok(()) };
+        let mut done = Batch::new();
+        done.assert_equals::<Jobs>(&key, &row).delete::<Jobs>(&key);
+        let by = self.context().users.user_id(user).await.map_err(read_error)?;
+        if let Some(by) = by {
+            self.unname_moved(&by).await?;
+            if let Some(after) = self.closed_levels().await? {
+                let done = done.clone();
+                let event = Outgoing::state(by, "m.room.power_levels", "", after);
+                let riders = vec![Rider::new(move |_| done.clone())];
+                match self.send(Outgoing { rate_limited: false, riders, ..event }).await {
+                    Err(error @ (SendError::Storage(_) | SendError::Unavailable)) => return Err(error),
+                    Ok(_) | Err(SendError::RiderConflict) => {}
+                    Err(error) => tracing::info!(%error, room_id = %self.id(), "a replaced room stays open"),
+                }
+            }
         }
-        let event = Outgoing::state(by.to_owned(), "m.room.power_levels", "", after);
-        self.send_if_allowed(Outgoing { rate_limited: false, ..event }).await
+        match storage.commit(done).await {
+            // Somebody else has done it, in the event's batch for one.
+            Ok(_) | Err(CommitError::Conflict(_)) => Ok(()),
+            Err(_) => Err(SendError::Unavailable),
+        }
+    }
+
+    /// The power levels that close the room; `None` if it is closed, or has none that could be changed.
+    async fn closed_levels(&self) -> Result<Option<CanonicalJsonObject>, SendError> {
+        let Some(levels) = self.current().await?.event("m.room.power_levels", "").await? else { return Ok(None) };
+        let Ok(before) = levels.content_as::<CanonicalJsonObject>() else { return Ok(None) };
+        let after = levels::closed(&before);
+        Ok((after != before).then_some(after))
     }
 
     async fn unname_moved(&self, by: &UserId) -> Result<(), SendError> {

@@ -81,3 +81,67 @@ async fn only_threads_that_the_user_sees_are_followed() {
     subscribe(&bob, &room, &root, None).await.refused(404, "M_NOT_FOUND");
     assert_eq!(automatic(&alice, &room, &root).await, None, "nothing is stored");
 }
+
+async fn changes(user: &User<'_>, parameters: &str) -> Answer {
+    user.get(&format!("unstable/io.element.msc4308/thread_subscriptions?{parameters}")).await
+}
+
+/// The threads in the answer, of all rooms: those that are followed, and those that are not.
+fn threads(answer: &serde_json::Value) -> [Vec<String>; 2] {
+    let of = |kind: &str| {
+        let rooms = answer[kind].as_object().expect("rooms");
+        rooms.values().flat_map(|room| room.as_object().expect("threads").keys().cloned()).collect()
+    };
+    [of("subscribed"), of("unsubscribed")]
+}
+
+#[tokio::test]
+async fn changes_are_read_in_pages_newest_first_and_each_thread_once() {
+    let site = Site::new().await;
+    let (alice, bob) = (site.user("alice").await, site.user("bob").await);
+    let (room, other) = (alice.room(json!({})).await, alice.room(json!({})).await);
+    let first = alice.say(&room, "1", "first").await;
+    let second = alice.say(&other, "2", "second").await;
+    let third = alice.say(&room, "3", "third").await;
+    let reply = reply(&alice, &room, &third, "4").await;
+    for (room, root, cause) in [(&room, &first, None), (&other, &second, None), (&room, &third, Some(&*reply))] {
+        subscribe(&alice, room, root, cause).await.ok();
+    }
+    let since = alice.get("v3/sync").await.ok()["next_batch"].as_str().expect("a token").to_owned();
+    alice.delete(&path(&room, &first), json!({})).await.ok();
+
+    let newest = changes(&alice, "dir=b&limit=1").await.ok();
+    assert_eq!(threads(&newest), [vec![], vec![first.clone()]]);
+    let stamp = |answer: &serde_json::Value, kind: &str, room: &str, root: &str| {
+        answer[kind][room][root]["bump_stamp"].as_u64()
+    };
+    let unsubscribed_at = stamp(&newest, "unsubscribed", &room, &first).expect("a number");
+    let end = newest["end"].as_str().expect("there is more");
+    let second_page = changes(&alice, &format!("dir=b&limit=1&from={end}")).await.ok();
+    assert_eq!(threads(&second_page), [vec![third.clone()], vec![]]);
+    assert_eq!(second_page["subscribed"][&room][&third]["automatic"], true);
+    assert!(stamp(&second_page, "subscribed", &room, &third).expect("a number") < unsubscribed_at);
+    let end = second_page["end"].as_str().expect("there is more");
+    let last = changes(&alice, &format!("dir=b&from={end}")).await.ok();
+    assert_eq!(threads(&last), [vec![second.clone()], vec![]]);
+    assert_eq!(last["subscribed"][&other][&second]["automatic"], false);
+    assert!(last["end"].is_null());
+
+    let new = changes(&alice, &format!("dir=b&to={since}")).await.ok();
+    assert_eq!((threads(&new), new["end"].is_null()), ([vec![], vec![first.clone()]], true));
+    subscribe(&alice, &room, &first, None).await.ok();
+    let again = changes(&alice, "dir=b&limit=1").await.ok();
+    assert_eq!(threads(&again), [vec![first.clone()], vec![]]);
+    assert!(stamp(&again, "subscribed", &room, &first).expect("a number") > unsubscribed_at);
+    assert_eq!(threads(&changes(&bob, "dir=b").await.ok()), [Vec::<String>::new(), vec![]]);
+}
+
+#[tokio::test]
+async fn changes_are_refused_in_other_directions_and_from_other_tokens() {
+    let site = Site::new().await;
+    let alice = site.user("alice").await;
+    changes(&alice, "").await.refused(400, "M_MISSING_PARAM");
+    for bad in ["dir=f", "dir=b&limit=0", "dir=b&limit=-1", "dir=b&from=t_1", "dir=b&to=", "dir=b&from=f"] {
+        changes(&alice, bad).await.refused(400, "M_INVALID_PARAM");
+    }
+}

@@ -1,9 +1,14 @@
 //! What members had set for a room that was replaced.
 
 use primitives::UserNid;
-use rooms::{EventLocal, Room, Upgrade};
+use rooms::{
+    EventLocal, Reader, Room, Upgrade,
+    filter::RoomEventFilter,
+    read::{MessagesRequest, PageDirection},
+};
 use ruma::UserId;
 use serde_json::{Value, json};
+use storage::{Fault, Step};
 use users::DataKey;
 
 use super::{World, join, killed, set};
@@ -114,4 +119,67 @@ async fn who_comes_again_keeps_what_they_have_changed() {
     join(&new, &bob_id).await;
     assert_eq!(world.stored().await, 0, "only the first time");
     assert_eq!(tags(&world, bob, &new).await, None);
+}
+
+/// The contents of a room's events of a type, newest first.
+async fn sent(world: &World, room: &Room, by: &UserId, kind: &str) -> Vec<Value> {
+    let user_nid = world.parts.users.nid(by).await.expect("readable").expect("registered");
+    let reader = Reader { user_id: by.to_owned(), user_nid, device_id: None };
+    let (direction, filter) = (PageDirection::Backward, RoomEventFilter::default());
+    let request = MessagesRequest { direction, from: None, to: None, limit: Some(100), filter };
+    let page = world.parts.rooms.messages(&reader, room.id(), request).await.expect("a page");
+    let of_kind = page.chunk.iter().filter(|event| event.event.header.event_type == kind);
+    of_kind.map(|event| event.event.content_as().expect("JSON")).collect()
+}
+
+#[tokio::test]
+async fn a_kill_during_an_upgrade_leaves_no_replaced_room_open_and_closes_none_twice() {
+    let (mut resumed, mut nth) = (0, 1);
+    loop {
+        let world = World::new().await;
+        let (_, alice) = world.user("alice").await;
+        let room = world.room(&alice).await;
+        world.faults.at(Step::Write, nth, Fault::Stop);
+        let upgrade = Upgrade {
+            by: alice.clone(),
+            version: "11".to_owned(),
+            additional_creators: Vec::new(),
+            local: EventLocal::default(),
+        };
+        let (upgraded, id) = (room.upgrade(upgrade).await, room.id().to_owned());
+        drop(room);
+        let world = world.restarted().await;
+        let room = world.parts.rooms.room(&id).await.expect("known");
+        let open = sent(&world, &room, &alice, "m.room.power_levels").await.len() == 1;
+        let replaced = sent(&world, &room, &alice, "m.room.tombstone").await.len() == 1;
+        resumed += u32::from(open && replaced);
+        for _ in 0..2 {
+            world.work().await;
+        }
+        assert_eq!(world.stored().await, 0);
+        let levels = sent(&world, &room, &alice, "m.room.power_levels").await;
+        assert_eq!(levels.len(), if replaced { 2 } else { 1 }, "{nth}");
+        if replaced {
+            assert_eq!((&levels[0]["events_default"], &levels[0]["invite"]), (&json!(50), &json!(50)), "{nth}");
+        }
+        if nth > 20 || (upgraded.is_ok() && !open && nth > 4) {
+            break;
+        }
+        nth += 1;
+    }
+    assert!(resumed > 0, "some kill was between the tombstone and the closing");
+}
+
+#[tokio::test]
+async fn a_room_that_was_closed_and_opened_again_stays_open() {
+    let world = World::new().await;
+    let (_, alice) = world.user("alice").await;
+    let room = world.room(&alice).await;
+    let before = sent(&world, &room, &alice, "m.room.power_levels").await.remove(0);
+    replace(&world, &room, &alice).await;
+    set(&room, &alice, "m.room.power_levels", before.clone()).await;
+    let world = world.restarted().await;
+    world.work().await;
+    let room = world.parts.rooms.room(room.id()).await.expect("known");
+    assert_eq!(sent(&world, &room, &alice, "m.room.power_levels").await[0], before);
 }

@@ -1,7 +1,7 @@
 //! What is derived from relations, so that readers need not count: aggregations, threads; and who follows which thread.
 //! Table numbers 44–46 and 68. The first three are written with the events, by the `rooms` crate only.
 
-use primitives::{Rank, Rix, RoomNid, UserNid};
+use primitives::{Rank, Rix, RoomNid, StreamPosition, UserNid};
 use serde::{Deserialize, Serialize};
 
 use crate::{Positioned, Text};
@@ -17,6 +17,8 @@ tables! {
     Threads = 46, "thread", (RoomNid, Rank, Rix) => ThreadRow;
     /// The threads that a user follows or has ceased to follow (MSC4306), by the root's id.
     ThreadSubscriptions = 68, "thread_subscription", (UserNid, RoomNid, Text) => Positioned<ThreadSubscriptionRow>;
+    /// The same in the order in which they changed last: each has one row here, at the position that stands beside its own.
+    ThreadSubscriptionLog = 105, "thread_subscription_log", (UserNid, StreamPosition) => ThreadSubscriptionLogRow;
 }
 
 /// How many events relate to an event. Redacted ones don't count.
@@ -55,4 +57,13 @@ pub struct ThreadSubscriptionRow {
     pub automatic: bool,
 }
 
-version_one!(RelationCountRow, ThreadSenderRow, ThreadRow, ThreadSubscriptionRow);
+/// Which subscription has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadSubscriptionLogRow {
+    /// The room.
+    pub room: RoomNid,
+    /// The id of the thread's root.
+    pub root: String,
+}
+
+version_one!(RelationCountRow, ThreadSenderRow, ThreadRow, ThreadSubscriptionRow, ThreadSubscriptionLogRow);

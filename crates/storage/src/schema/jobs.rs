@@ -46,6 +46,9 @@ impl JobKind {
     pub const FETCH_DEVICE_LISTS: Self = Self(11);
     /// The lists of devices of the members of a room that every user of this server has left are forgotten. About a room: `(RoomNid,)`.
     pub const FORGET_DEVICE_LISTS: Self = Self(12);
+    /// A room that was replaced is closed by the user who has replaced it. About the room and the user: `(RoomNid, UserNid)`. The row goes in the batch of
+    /// the event that closes the room.
+    pub const CLOSE_REPLACED: Self = Self(14);
 }
 
 /// The number of no user: users are counted from 1.

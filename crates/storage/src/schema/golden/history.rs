@@ -15,7 +15,11 @@ pub(super) fn rows() -> Golden {
         .row::<RelationCounts>((ROOM, [0xBB; 16]), counts)
         .row::<ThreadSenders>((ROOM, [0xBB; 16], [0xCC; 8]), ThreadSenderRow { count: 4 })
         .row::<Threads>((ROOM, Rank::FIRST, Rix(7)), ThreadRow { root: "$root".to_owned() })
-        .row::<ThreadSubscriptions>((UserNid(9), ROOM, Text::new("$root")), subscription);
+        .row::<ThreadSubscriptions>((UserNid(9), ROOM, Text::new("$root")), subscription)
+        .row::<ThreadSubscriptionLog>(
+            (UserNid(9), StreamPosition(7)),
+            ThreadSubscriptionLogRow { room: ROOM, root: "$root".to_owned() },
+        );
     golden
 }
 
@@ -26,5 +30,6 @@ fn history() {
     45 thread_sender: 00000003bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbcccccccccccccccc = 0104
     46 thread: 00000003000001000000000000000007 = 0105 '$root'
     68 thread_subscription: 0000000900000003 '$root' 0000 = 0001020304050607010100
+    105 thread_subscription_log: 000000090000000000000007 = 010305 '$root'
     "#);
 }
