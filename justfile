@@ -69,6 +69,10 @@ federate *VERSIONS: release
 fuzz TARGET CASES='100000':
     PROPTEST_CASES={{ CASES }} cargo test --release --locked -p federation --test fuzz -- {{ TARGET }}
 
+# Resolve random forks of rooms of every version, and compare with the algorithms on whole states (docs/testing.md)
+forks FORKS='10000':
+    FORKS={{ FORKS }} cargo test --release --locked -p rooms --lib -- forks_resolve
+
 # Play SEEDS seeds of servers on a bad network; SIMULATE_FROM says at which to begin (docs/testing.md)
 simulate SEEDS='1000':
     SIMULATE_SEEDS={{ SEEDS }} cargo test --release --locked -p federation --test simulate -- --nocapture

@@ -8,6 +8,7 @@ mod fan_out;
 mod fill;
 mod find;
 mod fork;
+mod inbound;
 mod initial;
 mod large;
 mod rooms;
@@ -36,7 +37,7 @@ pub enum Suite {
     Client,
     /// Every figure of delayed events (B10).
     Delayed,
-    /// Other servers: one event for many of them.
+    /// Other servers: their transactions into a large room (B6), forks (B7), one event for many of them.
     Federation,
 }
 
@@ -59,7 +60,7 @@ pub async fn run(suite: Suite, only: Option<&str>) -> anyhow::Result<()> {
     part!(Spine, "B2 crate", rooms::sends);
     part!(Spine, "B5", sync::incremental);
     part!(Spine, "tree", tree::figures);
-    part!(Spine, "fork", fork::figures);
+    part!(Spine | Federation, "B7 fork", fork::figures);
     part!(Spine, "start", start::with_events);
     part!(Client, "B3", wake::many);
     part!(Client, "B4", initial::syncs);
@@ -76,6 +77,7 @@ pub async fn run(suite: Suite, only: Option<&str>) -> anyhow::Result<()> {
     part!(Delayed, "alone", delayed::alone);
     part!(Delayed, "fairness", fairness::figures);
     part!(Delayed, "heartbeats", engine::heartbeats);
+    part!(Federation, "B6", inbound::transactions);
     part!(Federation, "fan-out", fan_out::figures);
     println!("{table}");
     Ok(())
