@@ -10,6 +10,7 @@ mod find;
 mod fork;
 mod inbound;
 mod initial;
+mod join;
 mod large;
 mod rooms;
 mod search;
@@ -37,7 +38,7 @@ pub enum Suite {
     Client,
     /// Every figure of delayed events (B10).
     Delayed,
-    /// Other servers: their transactions into a large room (B6), forks (B7), one event for many of them.
+    /// Other servers: their transactions into a large room (B6), forks (B7), joins (B8), one event for many of them.
     Federation,
 }
 
@@ -78,6 +79,8 @@ pub async fn run(suite: Suite, only: Option<&str>) -> anyhow::Result<()> {
     part!(Delayed, "fairness", fairness::figures);
     part!(Delayed, "heartbeats", engine::heartbeats);
     part!(Federation, "B6", inbound::transactions);
+    part!(Federation, "B7 storm", inbound::storm);
+    part!(Federation, "B8", join::large_rooms);
     part!(Federation, "fan-out", fan_out::figures);
     println!("{table}");
     Ok(())

@@ -75,6 +75,12 @@ impl Client {
         Self::of_session(&self.base, &self.user_id, &self.token)
     }
 
+    /// The same user, who waits so long for an answer.
+    pub fn patient(mut self, timeout: Duration) -> Result<Self, CallError> {
+        self.http = reqwest::Client::builder().tcp_nodelay(true).timeout(timeout).build()?;
+        Ok(self)
+    }
+
     /// The same user at another address: the server was started again.
     #[must_use]
     pub fn at(&self, base: &str) -> Self {

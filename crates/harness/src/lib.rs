@@ -5,5 +5,6 @@ pub mod bench;
 pub mod client;
 pub mod complement;
 pub mod crash;
+pub mod loopback;
 pub mod power;
 pub mod process;

@@ -10,11 +10,17 @@ use std::{
 
 use anyhow::{Context, bail};
 
+use crate::loopback::Loopback;
+
 /// How to start the server.
 #[derive(Clone, Debug)]
 pub struct Launch {
     /// Where everything is kept: `sundial.toml`, `data/` and the log.
     pub folder: PathBuf,
+    /// `server_name`.
+    pub server_name: String,
+    /// More of the configuration.
+    more: String,
     /// `storage.durability`.
     pub durability: &'static str,
     /// A library to load before all others.
@@ -26,7 +32,24 @@ pub struct Launch {
 impl Launch {
     /// A server in this folder, durable.
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), durability: "sync", preload: None, environment: Vec::new() }
+        let (server_name, more) = ("harness.test".to_owned(), String::new());
+        Self {
+            folder: folder.to_owned(),
+            server_name,
+            more,
+            durability: "sync",
+            preload: None,
+            environment: Vec::new(),
+        }
+    }
+
+    /// The same as one of several that federate on loopback, under a name of its own.
+    ///
+    /// # Errors
+    /// There is no port for it.
+    pub fn federating(folder: &Path, loopback: &Loopback) -> anyhow::Result<Self> {
+        let port = free_port()?;
+        Ok(Self { server_name: format!("localhost:{port}"), more: loopback.config(port), ..Self::new(folder) })
     }
 
     /// The data directory.
@@ -36,7 +59,7 @@ impl Launch {
 
     /// Starts the server and waits until it answers.
     pub async fn start(&self) -> anyhow::Result<Server> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port()?;
         let config = self.folder.join("sundial.toml");
         fs::write(&config, self.config(port))?;
         let log = fs::File::options().append(true).create(true).open(self.folder.join("server.log"))?;
@@ -63,7 +86,7 @@ impl Launch {
 
     fn config(&self, port: u16) -> String {
         format!(
-            r#"server_name = "harness.test"
+            r#"server_name = "{server_name}"
 data_dir = "{data}"
 metrics = true
 
@@ -83,11 +106,17 @@ durability = "{durability}"
 
 [delayed_events]
 max_scheduled_per_user = 2000000
-"#,
+{more}"#,
+            server_name = self.server_name,
+            more = self.more,
             data = self.data().display(),
             durability = self.durability,
         )
     }
+}
+
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 /// The server's binary: `$SUNDIAL`, or the one beside this program.

@@ -1,5 +1,5 @@
 //! B6: events of another server, in fifties as a transaction brings them, into a room with 50,000 state events: parsed, hashes and signatures checked,
-//! authorised three times, stored and synced to disk.
+//! authorised three times, stored and synced to disk. B7: a storm of forks in such a room, each with another conflict.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -18,7 +18,7 @@ use storage::{Batch, schema::rooms::Verdict};
 
 use super::{
     site::{Site, cpu},
-    table::{Figure, Goal},
+    table::{Figure, Goal, Latencies},
 };
 
 /// Members of the room, and with them its state events.
@@ -27,6 +27,8 @@ const MEMBERS: usize = 50_000;
 const EVENTS: usize = 20_000;
 /// Events of a transaction.
 const AT_ONCE: usize = 50;
+/// Forks of the storm.
+const FORKS: usize = 200;
 /// Events of the state that are staged at once.
 const STAGED_AT_ONCE: usize = 1_000;
 
@@ -101,6 +103,27 @@ impl Far {
         Ok(events)
     }
 
+    /// Two branches, and an event that joins them.
+    fn fork(&mut self, creator: &UserId, number: usize) -> anyhow::Result<Vec<Incoming>> {
+        let (before, state) = (self.last.clone(), self.state.clone());
+        let mut users = json!({ member(1).as_str(): number % 50 });
+        if !self.version.privileges_creators() {
+            users[creator.as_str()] = json!(100);
+        }
+        let levels = self.make(creator, "m.room.power_levels", Some(""), &json!({ "users": users }))?;
+        let after_levels = std::mem::replace(&mut self.last, before);
+        let levels_state = std::mem::replace(&mut self.state, state);
+        let topic = self.make(creator, "m.room.topic", Some(""), &json!({ "topic": number.to_string() }))?;
+        let again = json!({ "membership": "join", "displayname": number.to_string() });
+        let joins = member(2 + number);
+        let joined = self.make(&joins, "m.room.member", Some(joins.as_str()), &again)?;
+        self.last.extend(after_levels);
+        let key = ("m.room.power_levels".to_owned(), String::new());
+        self.state.extend(levels_state.get(&key).map(|id| (key.clone(), id.clone())));
+        let joining = self.make(creator, "m.room.message", None, &json!({ "msgtype": "m.text", "body": "both" }))?;
+        Ok([levels, topic, joined, joining].iter().map(|pdu| Incoming::new(pdu.json())).collect())
+    }
+
     fn keys(&self) -> PublicKeyMap {
         let of_far = BTreeMap::from([(self.key.id().to_string(), Base64::new(self.key.public().to_vec()))]);
         PublicKeyMap::from([("far.test".to_owned(), of_far)])
@@ -125,9 +148,7 @@ impl Far {
 pub(super) async fn transactions(folder: &Path) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for version in ["10", "12"] {
-        let site = Site::open(&folder.join(version)).await?;
-        let mut far = Far::new(RoomVersion::parse(version).expect("a known version"));
-        let room = far.stage(&site).await?;
+        let (site, mut far, room) = large_room(folder, version).await?;
         let mut transactions = Vec::with_capacity(EVENTS / AT_ONCE);
         for _ in 0..EVENTS / AT_ONCE {
             let mut events = Vec::with_capacity(AT_ONCE);
@@ -141,9 +162,7 @@ pub(super) async fn transactions(folder: &Path) -> anyhow::Result<Vec<Figure>> {
         let keys = far.keys();
         let (start, cpu_start) = (site.clock.monotonic(), cpu());
         for events in transactions {
-            let received = room.receive(events, &keys).await?;
-            let taken = received.iter().all(|one| matches!(one, Received::Stored(_, Verdict::Accepted)));
-            anyhow::ensure!(taken, "an event was not accepted");
+            take_in(&room, events, &keys).await?;
         }
         let span = site.clock.monotonic().saturating_sub(start).as_secs_f64();
         let used = cpu().saturating_sub(cpu_start).as_secs_f64();
@@ -154,4 +173,39 @@ pub(super) async fn transactions(folder: &Path) -> anyhow::Result<Vec<Figure>> {
         site.close().await?;
     }
     Ok(figures)
+}
+
+/// The time that a fork takes, with the event that joins its branches: other power levels on one, a topic and a member event on the other.
+pub(super) async fn storm(folder: &Path) -> anyhow::Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for version in ["11", "12"] {
+        let (site, mut far, room) = large_room(folder, version).await?;
+        let creator = member(0);
+        let forks = (0..FORKS).map(|number| far.fork(&creator, number)).collect::<anyhow::Result<Vec<_>>>()?;
+        let (keys, mut latencies) = (far.keys(), Latencies::default());
+        for events in forks {
+            let start = site.clock.monotonic();
+            take_in(&room, events, &keys).await?;
+            latencies.add(site.clock.monotonic().saturating_sub(start));
+        }
+        for (what, share) in [("p50", 0.5), ("p99", 0.99)] {
+            let name = format!("B7 storm of forks with {MEMBERS} members, version {version}, {what}");
+            figures.push(Figure::new(name, latencies.ms(share), "ms", Goal::AtMost(5.0)));
+        }
+        site.close().await?;
+    }
+    Ok(figures)
+}
+
+async fn large_room(folder: &Path, version: &str) -> anyhow::Result<(Site, Far, Room)> {
+    let site = Site::open(&folder.join(version)).await?;
+    let mut far = Far::new(RoomVersion::parse(version).expect("a known version"));
+    let room = far.stage(&site).await?;
+    Ok((site, far, room))
+}
+
+async fn take_in(room: &Room, events: Vec<Incoming>, keys: &PublicKeyMap) -> anyhow::Result<()> {
+    let received = room.receive(events, keys).await?;
+    let other = received.iter().find(|one| !matches!(one, Received::Stored(_, Verdict::Accepted)));
+    other.map_or(Ok(()), |other| Err(anyhow::anyhow!("an event was not accepted: {other:?}")))
 }

@@ -1,6 +1,6 @@
 //! The parts of a server in this process, on RocksDB with every commit synced, with one user and without limits on rates.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc, time::Duration};
 
 use ::rooms::Rooms;
 use primitives::{Random, ServerKey, SharedClock, SystemClock};
@@ -22,19 +22,20 @@ pub(super) struct Site {
 impl Site {
     /// A server in a folder; the user is made if the folder is new.
     pub(super) async fn open(folder: &Path) -> anyhow::Result<Self> {
-        let name = server_name!("hs.test");
-        Self::on(storage::Options::directory(folder.join("store"), name.as_str()), name).await
+        let (name, key) = (server_name!("hs.test"), ServerKey::generate(&Random::os()));
+        Self::on(storage::Options::directory(folder.join("store"), name.as_str()), name, key).await
     }
 
     /// The store of a server that does not run, to fill it by the same code as the server would, without HTTP and without syncing each commit:
     /// all is on disk once it is [closed](Self::close).
     pub(super) async fn of(launch: &Launch) -> anyhow::Result<Self> {
-        let name = server_name!("harness.test");
+        let name = <&ServerName>::try_from(launch.server_name.as_str())?;
         let options = storage::Options::directory(launch.data().join("store"), name.as_str());
-        Self::on(storage::Options { durability: Durability::Os, ..options }, name).await
+        let options = storage::Options { durability: Durability::Os, ..options };
+        Self::on(options, name, own_key(&launch.data())?).await
     }
 
-    async fn on(options: storage::Options, name: &ServerName) -> anyhow::Result<Self> {
+    async fn on(options: storage::Options, name: &ServerName, key: ServerKey) -> anyhow::Result<Self> {
         let (clock, random) = (SystemClock::shared(), Random::os());
         let storage = Storage::open(options, &clock, &random)?;
         let mut options = users::Options::new(name.to_owned());
@@ -51,7 +52,7 @@ impl Site {
         if users.nid(&alice).await?.is_none() {
             users.register(account).await?;
         }
-        let key = Arc::new(ServerKey::generate(&random));
+        let key = Arc::new(key);
         let options = ::rooms::Options::new(name.to_owned());
         let rooms = Rooms::open(storage.clone(), users.clone(), clock.clone(), random, key, None, options);
         Ok(Self { clock, storage, users, rooms, alice })
@@ -62,6 +63,18 @@ impl Site {
         self.rooms.close().await;
         Ok(self.storage.close().await?)
     }
+}
+
+/// The signing key of a data directory, which is made if there is none: the server that starts there signs with it too.
+fn own_key(data: &Path) -> anyhow::Result<ServerKey> {
+    let path = data.join("signing.key");
+    if let Ok(line) = fs::read_to_string(&path) {
+        return Ok(ServerKey::parse(&line)?);
+    }
+    fs::create_dir_all(data)?;
+    let key = ServerKey::generate(&Random::os());
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?.write_all(key.to_line().as_bytes())?;
+    Ok(key)
 }
 
 /// The processor time that this process has used so far.
