@@ -61,8 +61,8 @@ async fn large_room(folder: &Path, loopback: &Loopback, events: usize, goal: f64
     alice.call(Method::POST, &format!("/_matrix/client/v3/join/{room}?server_name={via}"), Some(json!({}))).await?;
     let answered = since();
     // Members are listed when they are known, not before.
-    let members = alice.call(Method::GET, &format!("/_matrix/client/v3/rooms/{room}/members?membership=join"), None);
-    let members = members.await?;
+    let path = format!("/_matrix/client/v3/rooms/{room}/members?membership=join");
+    let members = alice.call(Method::GET, &path, None).await?;
     let whole = since();
     let listed = members["chunk"].as_array().map_or(0, Vec::len);
     anyhow::ensure!(listed == people.len() + 2, "{listed} members are listed");
