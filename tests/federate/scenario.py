@@ -16,6 +16,9 @@ from signedjson.key import encode_verify_key_base64, generate_signing_key, get_v
 from signedjson.sign import sign_json
 
 PATIENCE = 30  # seconds for what must come
+# How long a server is away: ten minutes at a tenth of their length. The pauses that servers make after failures are configured likewise (`run`), so that
+# as many attempts fail as in ten minutes, and nobody would try again of themselves before the server is missed.
+OUTAGE = 60  # seconds
 OUTAGE_EVENTS = 120  # sent while a server is away: more than a transaction, a sync or a page of missing events holds
 
 
@@ -165,6 +168,8 @@ class Room:
         self.creator, self.others = creator, others
         alias = f"shared{version}{'e' if encrypted else 'p'}"
         body = {"room_version": version, "preset": "public_chat", "room_alias_name": alias, "name": f"Version {version}"}
+        # Whoever is there in an outage changes the topic.
+        body["power_level_content_override"] = {"events": {"m.room.topic": 0}}
         if encrypted:
             algorithm = {"algorithm": "m.megolm.v1.aes-sha2"}
             body["initial_state"] = [{"type": "m.room.encryption", "state_key": "", "content": algorithm}]
@@ -309,19 +314,20 @@ def exchange_keys(room):
 
 
 def outage(rooms, absent):
-    """A server is killed; the others talk on; it comes back and has all of it."""
+    """A server is killed; the others talk on; it comes back, and once it has said a word it has all of it."""
     absent.stop(kill=True)
-    sent = []
+    killed, sent = time.monotonic(), []
     for room in rooms:
         present = [member for member in room.members if member.server is not absent]
         for number in range(OUTAGE_EVENTS):
             sent.append((room, present[number % 2].send(room.id, f"while you were away {number}")))
         topic = present[0].set(room.id, "m.room.topic", {"topic": f"Without {absent.name}"})
         room.all_see(topic, present)
+    time.sleep(max(0, OUTAGE - (time.monotonic() - killed)))
     absent.start()
     for room in rooms:
         here = next(member for member in room.members if member.server is absent)
-        for member in room.members:
+        for member in sorted(room.members, key=lambda member: member is not here):
             room.all_see(member.send(room.id, "are you back?"))
         wanted = {event for of, event in sent if of is room}
         wait(f"what {here.id} missed in {room.id}", lambda: wanted <= set(here.history(room.id)), 60)
@@ -379,6 +385,8 @@ def play(servers, versions):
         except (AssertionError, Refused) as error:
             failed.append(outage)
             print(f"FAILED  outage of {absent.name}: {error}", flush=True)
+            if absent.process is None:
+                absent.start()
     print(f"{len(rooms)} rooms shared; {len(failed)} steps failed", flush=True)
     raise SystemExit(1 if failed else 0)
 

@@ -1,5 +1,6 @@
 //! Benchmarks: figures with their units, goals and the server's peak memory. Every figure is measured on a server of its own.
 
+mod crypto;
 mod deep;
 mod delayed;
 mod engine;
@@ -38,6 +39,8 @@ pub enum Suite {
     Client,
     /// Every figure of delayed events (B10).
     Delayed,
+    /// Keys and messages to devices.
+    Crypto,
     /// Other servers: their transactions into a large room (B6), forks (B7), joins (B8), one event for many of them.
     Federation,
 }
@@ -78,6 +81,12 @@ pub async fn run(suite: Suite, only: Option<&str>) -> anyhow::Result<()> {
     part!(Delayed, "alone", delayed::alone);
     part!(Delayed, "fairness", fairness::figures);
     part!(Delayed, "heartbeats", engine::heartbeats);
+    part!(Crypto, "claims", crypto::claims);
+    part!(Crypto, "queries", crypto::queries);
+    part!(Crypto, "to many", crypto::to_many);
+    part!(Crypto, "batches", crypto::batches);
+    part!(Crypto, "to device sync", crypto::sync);
+    part!(Crypto, "change", crypto::change);
     part!(Federation, "B6", inbound::transactions);
     part!(Federation, "B7 storm", inbound::storm);
     part!(Federation, "B8", join::large_rooms);

@@ -103,6 +103,29 @@ impl Client {
         if status.is_success() { Ok(body) } else { Err(CallError::Refused { status, body }) }
     }
 
+    /// Uploads keys of the client's device.
+    pub async fn upload_keys(&self, keys: Value) -> Result<(), CallError> {
+        self.call(Method::POST, "/_matrix/client/v3/keys/upload", Some(keys)).await.map(drop)
+    }
+
+    /// Claims a one-time key of a device.
+    pub async fn claim_key(&self, user_id: &str, device: &str, algorithm: &str) -> Result<Value, CallError> {
+        let body = json!({ "one_time_keys": { user_id: { device: algorithm } } });
+        self.call(Method::POST, "/_matrix/client/v3/keys/claim", Some(body)).await
+    }
+
+    /// Asks for the keys of users' devices: lists of devices, empty for all, by user.
+    pub async fn query_keys(&self, of: Value) -> Result<Value, CallError> {
+        let body = json!({ "device_keys": of });
+        self.call(Method::POST, "/_matrix/client/v3/keys/query", Some(body)).await
+    }
+
+    /// Gives a device of the client's user a name.
+    pub async fn name_device(&self, device: &str, name: &str) -> Result<(), CallError> {
+        let path = format!("/_matrix/client/v3/devices/{}", encoded(device));
+        self.call(Method::PUT, &path, Some(json!({ "display_name": name }))).await.map(drop)
+    }
+
     /// Creates a public room.
     pub async fn create_room(&self) -> Result<String, CallError> {
         let body = json!({ "preset": "public_chat" });

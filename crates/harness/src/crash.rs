@@ -1,11 +1,14 @@
 //! The crash run: clients record every acknowledged request while the server is killed at random moments and started again; then nothing
 //! acknowledged may be missing, nothing may be there twice, and every due delayed event was sent exactly once. After every start account data and
-//! receipts are as they were acknowledged; at the end unread counts are what the timelines and receipts say.
+//! receipts are as they were acknowledged; at the end unread counts are what the timelines and receipts say, no
+//! one-time key was given out twice, and who looked at others' devices when they were told to knows them as they are.
 
 mod counts;
 mod follower;
 mod kept;
+mod keys;
 mod ledger;
+mod lists;
 mod verify;
 mod worker;
 
@@ -38,6 +41,9 @@ pub struct Plan {
     pub durability: &'static str,
 }
 
+/// Kills after which the streams of lists of devices are looked at.
+const STREAMS_EVERY: usize = 5;
+
 /// Runs the plan in a new folder and says what came of it.
 pub async fn run(plan: &Plan, folder: &Path) -> anyhow::Result<Outcome> {
     let random = Random::os();
@@ -48,7 +54,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> anyhow::Result<Outcome> {
     let ledger = Arc::new(Ledger::default());
     let users = settle(&server, plan).await?;
     let mut followers = follower::Followers::new(&users);
-    let mut lost = Vec::new();
+    let (mut lost, mut torn, mut streams) = (Vec::new(), Vec::new(), lists::Streams::default());
     for round in 1..=plan.kills {
         let alive = CancellationToken::new();
         let tracker = TaskTracker::new();
@@ -64,9 +70,14 @@ pub async fn run(plan: &Plan, folder: &Path) -> anyhow::Result<Outcome> {
         tracker.wait().await;
         if let Some(recorder) = &recorder {
             recorder.cut(&launch.data())?;
+        } else if round % STREAMS_EVERY == 0 {
+            // Not in power cuts: what is written here is not recorded.
+            torn.extend(streams.follow(&launch.data()).await?);
         }
         server = launch.start().await?;
         lost.extend(kept::lost(&ledger, &users, &server.base).await?.into_iter().map(|what| format!("{what}@{round}")));
+        let unnamed = lists::lost(&ledger, &users, &server.base).await?;
+        lost.extend(unnamed.into_iter().map(|what| format!("{what}@{round}")));
         verify::settle_open(&ledger, &users, &server.base).await?;
         if round % 10 == 0 {
             println!("{round} of {} ends, {} requests acknowledged", plan.kills, ledger.acknowledged());
@@ -76,6 +87,7 @@ pub async fn run(plan: &Plan, folder: &Path) -> anyhow::Result<Outcome> {
     tokio::time::sleep(Duration::from_secs(4)).await;
     let mut outcome = verify::verify(&ledger, &users, &mut followers, &server).await?;
     outcome.lost.extend(lost);
+    outcome.torn.extend(torn);
     anyhow::ensure!(server.stop().await?.success(), "the server did not end with success");
     Ok(outcome)
 }
@@ -87,6 +99,10 @@ pub struct User {
     pub client: Client,
     /// The room, shared with one other user.
     pub room: String,
+    /// The device that the client is logged in on.
+    pub device: String,
+    /// Everybody in the room, the user too.
+    pub mates: Vec<String>,
 }
 
 /// The user to whose devices the user of that index sends.
@@ -105,7 +121,14 @@ async fn settle(server: &Server, plan: &Plan) -> anyhow::Result<Vec<User>> {
             }
             _ => client.create_room().await?,
         };
-        users.push(User { client, room });
+        let device = keys::device_of(&client).await?;
+        lists::begin(&client, &device).await?;
+        users.push(User { client, room, device, mates: Vec::new() });
+    }
+    let members: Vec<_> = users.iter().map(|user| (user.room.clone(), user.client.user_id.clone())).collect();
+    for user in &mut users {
+        let mates = members.iter().filter(|(room, _)| *room == user.room);
+        user.mates = mates.map(|(_, mate)| mate.clone()).collect();
     }
     Ok(users)
 }

@@ -4,7 +4,7 @@
 
 use futures_util::future::BoxFuture;
 use primitives::UserNid;
-use rooms::{DeviceChangeError, Rooms};
+use rooms::Rooms;
 use storage::{
     Key, Storage,
     schema::{jobs::JobKind, rooms::Membership},
@@ -36,10 +36,7 @@ impl DeviceList {
         let there = |membership| matches!(membership, Membership::Join | Membership::Invite);
         let rooms = page.rooms.into_iter().filter(|(_, membership)| there(*membership));
         let rooms: Vec<_> = rooms.map(|(room, _)| room).collect();
-        self.rooms.tell_device_change(&user_id, &rooms).await.map_err(|error| match error {
-            DeviceChangeError::Read(error) => StepError::Read(error),
-            DeviceChangeError::Commit(error) => StepError::Commit(error),
-        })?;
+        self.rooms.tell_device_change(&user_id, &rooms).await?;
         Ok(Next::after(page.last.as_ref()))
     }
 }

@@ -1,8 +1,12 @@
 //! When the last user of this server has left a room, nobody tells of the devices of those who are there: their lists are forgotten, unless another room is
-//! shared with them. Until that is done the room doesn't count as shared, also if somebody comes back meanwhile.
+//! shared with them. Until that is done the room doesn't count as shared, also if somebody comes back meanwhile. What the room's log says of devices goes too:
+//! whoever comes back looks at everybody anew.
+
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use primitives::{RoomNid, Slot};
+use rooms::Rooms;
 use ruma::OwnedUserId;
 use storage::{
     Direction, Key, KeyRange, Storage, Text,
@@ -17,20 +21,27 @@ use crate::kind::{Kind, Next, StepError};
 
 /// Members that one step looks at.
 const MEMBERS: usize = 200;
+/// The cursor while the room's log is pruned: no member's.
+const PRUNING: &[u8] = &[0];
 
 pub(crate) struct ForgetDeviceLists {
     storage: Storage,
     users: Users,
+    rooms: Rooms,
 }
 
 impl ForgetDeviceLists {
-    pub(crate) fn new(storage: Storage, users: Users) -> Self {
-        Self { storage, users }
+    pub(crate) fn new(storage: Storage, users: Users, rooms: Rooms) -> Self {
+        Self { storage, users, rooms }
     }
 
     async fn next(&self, id: &[u8], cursor: &[u8]) -> Result<Next, StepError> {
         let Some((room,)) = <(RoomNid,)>::from_bytes(id) else { return Ok(Next::Done) };
-        let range = match <(Text, Slot)>::from_bytes(cursor) {
+        let after = <(Text, Slot)>::from_bytes(cursor);
+        if after.is_none() && self.rooms.prune_device_changes(room, MEMBERS).await? {
+            return Ok(Next::More { cursor: PRUNING.to_vec(), pause: Duration::ZERO });
+        }
+        let range = match after {
             Some((server, Slot(last))) => KeyRange::from(&(room,), &(room, server, Slot(last.saturating_add(1)))),
             None => KeyRange::prefix(&(room,)),
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use rooms::{RoomError, SendError};
+use rooms::{DeviceChangeError, RoomError, SendError};
 use storage::{CommitError, Key, ReadError, schema::jobs::JobKind};
 use users::StoreError;
 
@@ -58,6 +58,15 @@ pub enum StepError {
     /// The step has panicked.
     #[error("the step has panicked: {0}")]
     Panicked(String),
+}
+
+impl From<DeviceChangeError> for StepError {
+    fn from(error: DeviceChangeError) -> Self {
+        match error {
+            DeviceChangeError::Read(error) => Self::Read(error),
+            DeviceChangeError::Commit(error) => Self::Commit(error),
+        }
+    }
 }
 
 /// A kind of job. Its id and its cursor are bytes of its own; a cursor that makes no sense is taken for the beginning.

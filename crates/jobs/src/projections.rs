@@ -34,7 +34,7 @@ use rooms::{
 use storage::{
     Batch, CommitError, CorruptValue, Direction, KeyRange, ReadError, Storage, Table, View,
     schema::{
-        jobs::{Projected, ProjectedRow, Towards},
+        jobs::{self, Projected, ProjectedRow, Towards},
         rooms::{EventJson, RoomHeads, SlotKey, SlotKeys},
     },
 };
@@ -260,7 +260,9 @@ impl Inner {
             let mut batch = Batch::new();
             batch.assert_unchanged::<Projected>(&key, row.as_ref()).put::<Projected>(&key, &next);
             projection.apply(&change, &mut batch).await?;
+            let begins_job = jobs::begins(&batch);
             match self.storage.commit(batch).await {
+                Ok(_) if begins_job => self.rooms.signals().begin_job(),
                 // Where there is a conflict, somebody else has done the same.
                 Ok(_) | Err(CommitError::Conflict(_)) => {}
                 Err(error) => return Err(ProjectionError::Commit(error)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use primitives::RoomNid;
-use rooms::{DeviceChangeError, Rooms};
+use rooms::Rooms;
 use ruma::{OwnedUserId, ServerName};
 use storage::{
     Direction, Key, KeyRange, Storage, Text,
@@ -51,10 +51,7 @@ impl RemoteDeviceList {
         let here: Vec<_> = rooms.iter().map(|room| (*room, self.own.clone())).collect();
         let here = self.storage.view().multi_get::<RoomServers>(&here).await?;
         let rooms: Vec<_> = rooms.into_iter().zip(here).filter_map(|(room, here)| here.map(|_| room)).collect();
-        self.rooms.tell_device_change(&user_id, &rooms).await.map_err(|error| match error {
-            DeviceChangeError::Read(error) => StepError::Read(error),
-            DeviceChangeError::Commit(error) => StepError::Commit(error),
-        })?;
+        self.rooms.tell_device_change(&user_id, &rooms).await?;
         Ok(match last {
             Some(last) => Next::after(Some(&last)),
             None => Next::after(Some(&TOLD)).paused(PAUSE),

@@ -67,7 +67,7 @@ impl Jobs {
         let device_marks = DeviceMarks::new(storage.clone(), users.clone(), rooms.clone(), options.items_per_step);
         let remote_device_list =
             RemoteDeviceList::new(storage.clone(), rooms.clone(), users.server_name(), options.items_per_step);
-        let forget_device_lists = ForgetDeviceLists::new(storage.clone(), users.clone());
+        let forget_device_lists = ForgetDeviceLists::new(storage.clone(), users.clone(), rooms.clone());
         let fetch_device_lists = FetchDeviceLists::new(storage.clone(), users.clone(), rooms.clone());
         let close_replaced = CloseReplaced::new(rooms.clone());
         let kinds: Vec<Arc<dyn Kind>> = vec![

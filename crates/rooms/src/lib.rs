@@ -71,7 +71,7 @@ pub use alias::AliasError;
 pub use auth::AuthError;
 pub use context::Options;
 pub use create::{CreateError, CreateRoom, InitialState, Preset};
-pub use device_change::DeviceChangeError;
+pub use device_change::{DeviceChangeError, DeviceChanges};
 pub use event_key::event_key;
 pub use membership::{Details, ForgetError};
 pub use memory::RoomInfo;

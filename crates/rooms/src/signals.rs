@@ -20,7 +20,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Waits until a commit of a room has begun a job. One that nobody waited for is not missed.
+    /// Waits until a commit that follows from what happened in a room has begun a job. One that nobody waited for is not missed.
     pub async fn job_begun(&self) {
         self.job.notified().await;
     }
@@ -50,7 +50,8 @@ impl Signals {
         &self.presence
     }
 
-    pub(crate) fn begin_job(&self) {
+    /// Says that a commit has begun a job.
+    pub fn begin_job(&self) {
         self.job.notify_one();
     }
 

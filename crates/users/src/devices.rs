@@ -224,6 +224,11 @@ impl Devices {
         ToDevice::delete_in(batch, user, device);
     }
 
+    /// Says that a login has been committed: other servers are told of a device that is new.
+    pub(crate) fn ring(&self) {
+        self.lists.ring();
+    }
+
     /// Adds a login to a batch: the device, made if it is not there, and fresh tokens in place of those it had. Answers also which access
     /// tokens to forget after the commit.
     pub(crate) async fn log_in(

@@ -213,6 +213,7 @@ impl Logins {
             let (session, ended) = self.devices.log_in(&view, &mut batch, user, &login.session).await?;
             if let Outcome::Done(_) = outcome(self.storage.commit(batch).await)? {
                 self.tokens.forget(&ended);
+                self.devices.ring();
                 return Ok(LoggedIn { user_id: self.accounts.id_of(&row.localpart), user_nid: user, session });
             }
         }

@@ -128,9 +128,9 @@ async fn a_room_that_is_joined_brings_its_members_and_one_that_is_left_takes_the
     carol.join(&room).await.ok();
     let mut follower = Follower::new(&alice).await;
     alice.join(&room).await.ok();
-    let mut both = vec![bob.id.clone(), carol.id.clone()];
-    both.sort();
-    assert_eq!(follower.next().await, (both.clone(), vec![]));
+    let mut all = vec![alice.id.clone(), bob.id.clone(), carol.id.clone()];
+    all.sort();
+    assert_eq!(follower.next().await, (all, vec![]), "their own other devices are in the room with them");
     // With one of them another room is shared.
     let other = public_room(&alice).await;
     bob.join(&other).await.ok();

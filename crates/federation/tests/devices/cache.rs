@@ -236,3 +236,32 @@ async fn a_hundred_devices_that_went_leave_a_gap_that_says_fetch() {
     assert_eq!((edus.len(), &content["prev_id"], &content["device_id"]), (1, &json!([]), &json!("B")));
     assert_eq!(content["keys"]["user_id"], json!(bob));
 }
+
+#[tokio::test]
+async fn who_has_come_without_keys_is_told_of_by_the_join_alone() {
+    let pair = Pair::new().await;
+    let (keys, bob) = (pair.here.parts.users.keys(), &pair.bob.user_id);
+    let hear = async |update: Value| {
+        keys.hear_device_list_update(&pair.there.name, update).await.expect("heard");
+        work(&pair.here).await;
+        pair.world.clock.advance(Duration::from_secs(2));
+        work(&pair.here).await;
+        told(&pair.here, pair.room, bob).await
+    };
+    let update = |stream_id: u64, rest: Value| {
+        let mut update = json!({ "user_id": bob, "device_id": "B2", "stream_id": stream_id });
+        update.as_object_mut().expect("an object").extend(rest.as_object().expect("an object").clone());
+        update
+    };
+    assert_eq!(hear(update(1, json!({ "prev_id": [] }))).await, 0, "there is nothing to look at");
+    assert_eq!(hear(update(2, json!({ "prev_id": [1] }))).await, 1);
+    // Of a list that nobody has, all else is told: what is deleted, what has keys, what may have others before it.
+    let keys_of = identity(bob, "B2", 9);
+    for rest in [json!({ "prev_id": [], "keys": keys_of }), json!({ "prev_id": [], "deleted": true }), json!({})] {
+        let pair = Pair::new().await;
+        let keys = pair.here.parts.users.keys();
+        keys.hear_device_list_update(&pair.there.name, update(1, rest)).await.expect("heard");
+        work(&pair.here).await;
+        assert_eq!(told(&pair.here, pair.room, bob).await, 1);
+    }
+}

@@ -143,6 +143,43 @@ async fn a_server_that_has_fetched_after_a_restore_knows_the_devices_that_came_b
     running.end().await;
 }
 
+/// Where a server's list of another's user stands; it moves with everything that is heard.
+async fn heard(server: &Server, user: &UserId) -> Option<StreamPosition> {
+    let key = (Text::new(user.as_str()),);
+    server.parts.storage.view().get::<RemoteLists>(&key).await.expect("read").map(|row| row.position)
+}
+
+/// Waits, in real time, until a server hears of a user's devices after a position.
+async fn hears(server: &Server, user: &UserId, after: Option<StreamPosition>) {
+    for _ in 0..2_000 {
+        if heard(server, user).await > after {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("nothing is heard of {user}");
+}
+
+#[tokio::test]
+async fn joins_and_logins_are_told_at_once_and_not_when_somebody_happens_to_look() {
+    let world = World::new();
+    let (a, alice, b, _, _) = joined(&world).await;
+    let running = Running::of([&a, &b]);
+    for server in [&a, &b] {
+        let (jobs, stopped) = (server.parts.jobs.clone(), running.stop.clone());
+        running.tasks.spawn(async move { jobs.run(stopped).await });
+        let (projections, stopped) = (server.parts.projections.clone(), running.stop.clone());
+        running.tasks.spawn(async move { projections.run(stopped).await });
+    }
+    // The clock stands still: what nobody rings for does not happen.
+    hears(&b, &alice.user_id, None).await;
+    told_all(&a).await;
+    let before = heard(&b, &alice.user_id).await;
+    on_device(&a, "alice", "A2").await;
+    hears(&b, &alice.user_id, before).await;
+    running.end().await;
+}
+
 #[tokio::test]
 async fn a_device_without_keys_is_told_of_too() {
     let world = World::new();

@@ -40,6 +40,7 @@ impl Site {
         let storage = Storage::open(options, &clock, &random)?;
         let mut options = users::Options::new(name.to_owned());
         options.limits.enforce = false;
+        (options.password_hash.memory_kib, options.password_hash.iterations) = (8, 1);
         let users = Users::open(storage.clone(), clock.clone(), random.clone(), options).await?;
         let account = NewAccount {
             authority: Authority::Administrator { admin: false, user_type: None },

@@ -29,7 +29,7 @@ impl Register {
     }
 
     /// Whether it may have this value, which it then is known to have.
-    fn settle(&mut self, found: Option<&str>) -> bool {
+    pub(super) fn settle(&mut self, found: Option<&str>) -> bool {
         let may = found == self.acknowledged.as_deref() || self.open.iter().any(|open| Some(&**open) == found);
         *self = Self { acknowledged: found.map(ToOwned::to_owned), open: Vec::new() };
         may

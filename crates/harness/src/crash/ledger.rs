@@ -8,7 +8,10 @@ use std::{
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::kept::{ReadUpTo, Register};
+use super::{
+    kept::{ReadUpTo, Register},
+    keys::Keys,
+};
 use crate::client::text;
 
 /// What is known of a message's request.
@@ -122,6 +125,10 @@ pub struct Ledger {
     pub read: Mutex<BTreeMap<usize, BTreeMap<&'static str, ReadUpTo>>>,
     /// Messages that were acknowledged, by room.
     pub sent: Mutex<BTreeMap<String, Vec<String>>>,
+    /// The names of the users' devices, by the index of the user.
+    pub names: Mutex<BTreeMap<usize, Register>>,
+    /// One-time keys.
+    pub keys: Keys,
     acknowledged: AtomicU64,
 }
 

@@ -11,7 +11,7 @@ use super::{
     counts::miscounted,
     follower::{Followers, Heard},
     ledger::{Delayed, Fate, Group, Ledger, Making, Message, Note},
-    neighbour, worker,
+    lists, neighbour, worker,
 };
 use crate::{
     client::text,
@@ -25,15 +25,19 @@ pub struct Outcome {
     pub acknowledged: u64,
     /// Events in the rooms at the end.
     pub events: usize,
+    /// One-time keys that were given out.
+    pub claimed: usize,
+    /// Messages to devices that were acknowledged.
+    pub notes: usize,
     /// Acknowledged, and not there.
     pub lost: Vec<String>,
     /// There more than once.
     pub twice: Vec<String>,
-    /// There although it was acknowledged that they never would be, or two of a group; messages to a device out of order.
+    /// There although it was acknowledged that they never would be, or two of a group; messages to a device out of order; streams that went backwards.
     pub torn: Vec<String>,
     /// There although nobody asked for them, or still scheduled long after they were due.
     pub orphans: Vec<String>,
-    /// In a room's timeline and never in a sync stream.
+    /// In a room's timeline and never in a sync stream; lists of devices of whose changes a sync stream did not tell.
     pub gaps: Vec<String>,
     /// Unread counts that are not what the timeline says.
     pub miscounted: Vec<String>,
@@ -49,7 +53,7 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { acknowledged, events, .. } = self;
+        let Self { acknowledged, events, claimed, notes, .. } = self;
         let counts = [
             ("lost", &self.lost),
             ("twice", &self.twice),
@@ -58,7 +62,7 @@ impl fmt::Display for Outcome {
             ("sync gaps", &self.gaps),
             ("miscounted", &self.miscounted),
         ];
-        write!(f, "{acknowledged} acknowledged, {events} events")?;
+        write!(f, "{acknowledged} acknowledged, {events} events, {claimed} keys claimed, {notes} messages to devices")?;
         for (name, list) in counts {
             write!(f, ", {} {name}", list.len())?;
             if !list.is_empty() {
@@ -141,6 +145,7 @@ async fn judge_groups(
 async fn judge_notes(ledger: &Ledger, heard: &[Heard], outcome: &mut Outcome) {
     let notes = ledger.notes.lock().await;
     for (marker, entry) in notes.iter().filter(|(_, entry)| entry.state == Note::Sent) {
+        outcome.notes += 1;
         let times = heard[(entry.user + 1) % heard.len()].notes.iter().filter(|note| *note == marker).count();
         match times {
             0 => outcome.lost.push(marker.clone()),
@@ -208,8 +213,10 @@ pub(super) async fn verify(
     let heard = followers.finish(&server.base).await?;
     for (user, heard) in users.iter().zip(&heard) {
         outcome.gaps.extend(by_room[user.room.as_str()].difference(&heard.markers).cloned());
+        lists::judge(user, &server.base, &heard.names, &mut outcome).await?;
     }
     judge_notes(ledger, &heard, &mut outcome).await;
+    ledger.keys.judge(users, &server.base, &mut outcome).await?;
     for user in users {
         outcome.miscounted.extend(miscounted(user, &server.base).await?);
         let left = user.client.at(&server.base).scheduled().await?;

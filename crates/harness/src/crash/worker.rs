@@ -61,6 +61,9 @@ pub(super) struct Worker {
     room: String,
     /// The user whose devices get messages.
     neighbour: String,
+    device: String,
+    /// Those whose keys are claimed.
+    everybody: Vec<User>,
     ledger: Arc<Ledger>,
     only_delayed: bool,
     prefix: String,
@@ -86,6 +89,8 @@ impl Worker {
             client: user.client.at(base),
             room: user.room.clone(),
             neighbour: super::neighbour(users, index).client.user_id.clone(),
+            device: user.device.clone(),
+            everybody: users.to_vec(),
             ledger: Arc::clone(ledger),
             only_delayed,
             prefix: format!("r{round}u{index}"),
@@ -100,7 +105,7 @@ impl Worker {
     pub(super) async fn work(mut self) {
         for count in 0_u32.. {
             let marker = format!("{}n{count}", self.prefix);
-            let dice = self.random.below(if self.only_delayed { 14 } else { 20 });
+            let dice = self.random.below(if self.only_delayed { 14 } else { 26 });
             let goes_on = match dice {
                 0..4 if !self.only_delayed => self.send(&marker).await,
                 4 if !self.only_delayed => self.set_state(&marker).await,
@@ -113,7 +118,10 @@ impl Worker {
                 12 | 13 => self.spend().await,
                 14 | 15 => self.note(&marker).await,
                 16 | 17 => self.set_data(&marker).await,
-                _ => self.read().await,
+                18 | 19 => self.read().await,
+                20 => self.upload_keys(&marker).await,
+                21..24 => self.claim_key().await,
+                _ => self.rename(&marker).await,
             };
             if !goes_on {
                 return;
@@ -151,6 +159,37 @@ impl Worker {
         if let Some(entry) = self.ledger.notes.lock().await.get_mut(marker) {
             entry.state = Note::Sent;
         }
+        self.ledger.count();
+        true
+    }
+
+    /// One-time keys of the own device.
+    async fn upload_keys(&self, marker: &str) -> bool {
+        let answered = self.ledger.keys.upload(&self.client, marker).await;
+        if answered {
+            self.ledger.count();
+        }
+        answered
+    }
+
+    /// A one-time key of anybody's device: as many as are uploaded, so that several often want the last one.
+    async fn claim_key(&self) -> bool {
+        let index = usize::try_from(self.random.below(self.everybody.len() as u64)).expect("below a length");
+        let answer = self.ledger.keys.claim(&self.client, &self.everybody[index]).await;
+        let answered = answer.is_ok_and(|(answered, _)| answered);
+        if answered {
+            self.ledger.count();
+        }
+        answered
+    }
+
+    /// Another name for the own device, of which those in the room are told.
+    async fn rename(&self, marker: &str) -> bool {
+        self.ledger.names.lock().await.entry(self.user).or_default().ask(marker);
+        if self.client.name_device(&self.device, marker).await.is_err() {
+            return false;
+        }
+        self.ledger.names.lock().await.entry(self.user).or_default().acknowledge();
         self.ledger.count();
         true
     }

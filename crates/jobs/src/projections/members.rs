@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use futures_util::future::BoxFuture;
 use primitives::{RoomNid, Slot};
-use rooms::state::{self, Entry};
+use rooms::{
+    DeviceChanges,
+    state::{self, Entry},
+};
 use ruma::{OwnedServerName, ServerName, UserId};
 use storage::{
     Batch, Direction, KeyRange, ReadError, Text, View,
@@ -26,7 +29,7 @@ const PAGE: usize = 1_000;
 /// Joined members by server ([`RoomServers`]), and of other servers by user ([`RemoteMembers`]).
 ///
 /// What is kept of devices follows from who shares rooms, in the same batches: the lists of other servers' users go with the last shared room, and a
-/// job begins where a server and a user of this one meet.
+/// job begins where a server and a user of this one meet. With a member who leaves goes what the room's log says of their devices.
 #[derive(Debug)]
 pub struct Members {
     server_name: OwnedServerName,
@@ -45,6 +48,9 @@ impl Members {
         let mut newcomers = Vec::new();
         for slot in &change.slots {
             let Some(user) = member(&slot.key.event_type, &slot.key.state_key) else { continue };
+            if is_there(slot.before) && !is_there(slot.after) {
+                DeviceChanges::left(&change.view, batch, (change.room, change.root), user).await?;
+            }
             let (before, after) = (is_joined(slot.before), is_joined(slot.after));
             if before == after {
                 continue;
@@ -122,6 +128,11 @@ impl Projection for Members {
 
 pub(super) fn member<'a>(event_type: &str, state_key: &'a str) -> Option<&'a UserId> {
     (event_type == "m.room.member").then(|| <&UserId>::try_from(state_key).ok())?
+}
+
+/// Whether somebody is told of the devices of a member, and others of theirs.
+fn is_there(entry: Option<Entry>) -> bool {
+    entry.is_some_and(|entry| matches!(entry.membership, Some(Membership::Join | Membership::Invite)))
 }
 
 pub(super) fn is_joined(entry: Option<Entry>) -> bool {

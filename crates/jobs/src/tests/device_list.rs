@@ -11,6 +11,7 @@ use storage::{
 };
 
 use super::{World, join, killed};
+use crate::Projections;
 
 /// How often a room's log tells of a user's devices.
 async fn told(world: &World, room: RoomNid, user: &ruma::UserId) -> usize {
@@ -58,7 +59,7 @@ async fn a_kill_between_any_two_steps_leaves_no_room_untold() {
         let (stopped, world) = killed(world, nth).await;
         world.work().await;
         for room in &rooms {
-            assert!((1..=2).contains(&told(&world, room.nid(), &bob).await), "{nth}");
+            assert_eq!(told(&world, room.nid(), &bob).await, 1, "{nth}");
         }
         assert_eq!(world.stored().await, 0);
         let report = world.parts.rooms.verify().await.expect("readable");
@@ -69,4 +70,35 @@ async fn a_kill_between_any_two_steps_leaves_no_room_untold() {
         nth += 1;
     }
     assert!(nth > 5, "three steps of two writes each: {nth}");
+}
+
+#[tokio::test]
+async fn a_log_tells_of_each_member_once_and_of_nobody_who_has_gone() {
+    let (world, nid, bob, rooms) = five_rooms().await;
+    let (carols, carol) = world.user("carol").await;
+    for room in &rooms[..2] {
+        join(room, &carol).await;
+    }
+    for _ in 0..3 {
+        begin(&world, nid).await;
+        begin(&world, carols).await;
+        world.work().await;
+    }
+    let catch_up = async |world: &World| {
+        let parts = &world.parts;
+        let projections = Projections::open(parts.storage.clone(), parts.rooms.clone(), world.clock.clone());
+        projections.catch_up_all().await.expect("the store works");
+    };
+    catch_up(&world).await;
+    for (room, of_carol) in rooms[..3].iter().zip([1, 1, 0]) {
+        assert_eq!((told(&world, room.nid(), &bob).await, told(&world, room.nid(), &carol).await), (1, of_carol));
+    }
+    let left = rooms[0].nid();
+    rooms[0].leave(&bob, rooms::Details::default()).await.expect("leaves");
+    catch_up(&world).await;
+    assert_eq!((told(&world, left, &bob).await, told(&world, left, &carol).await), (0, 1));
+    let still = world.parts.rooms.prune_device_changes(left, 100).await.expect("the store works");
+    assert!(!still && told(&world, left, &carol).await == 1, "somebody is there who may want to know");
+    let report = world.parts.rooms.verify().await.expect("readable");
+    assert!(report.is_whole(), "{report}");
 }

@@ -45,6 +45,8 @@ struct Found {
     here: BTreeSet<String>,
     /// Who has gone from a room; they may be in another.
     gone: BTreeSet<String>,
+    /// The user has come to a room where others are.
+    met: bool,
 }
 
 /// What a room's log says of the lists of its members.
@@ -98,7 +100,10 @@ impl Reads {
                 }
             }
         }
-        found.changed.remove(own);
+        // Who comes to a room shares it with their own other devices too; what else rooms say of the user, their own log has said.
+        if !found.met {
+            found.changed.remove(own);
+        }
         let theirs = changes.lists.iter().map(|user| user.clone().unwrap_or_else(|| own.to_owned()));
         found.changed.extend(theirs);
         Ok(DeviceLists { changed: found.changed.into_iter().collect(), left })
@@ -126,6 +131,7 @@ impl Reads {
         if newly || logged.cut {
             for (slot, _) in room.members(head.root, |entry| is_present(entry.membership)).await? {
                 let user = room.slot_key(slot).await?.state_key.clone();
+                found.met |= newly && user != reader.user_id.as_str();
                 found.here.insert(user.clone());
                 found.changed.insert(user);
             }

@@ -1,11 +1,11 @@
 //! The room's log: every accepted live event once, in order, with what it changed of the current state (I10).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use primitives::{NodeId, Rix, Slot, StreamPosition};
 use storage::{
-    KeyRange, ReadError,
-    schema::rooms::{RoomLog, RoomLogEntry},
+    KeyRange, ReadError, Text,
+    schema::rooms::{LastDeviceChanges, RoomLog, RoomLogEntry},
 };
 
 use super::{FaultKind, Pages, RoomCheck};
@@ -15,6 +15,8 @@ use crate::state::EMPTY;
 struct Read {
     root: NodeId,
     events: BTreeSet<Rix>,
+    /// Where the log tells of somebody's devices.
+    device_changes: BTreeMap<String, StreamPosition>,
     /// Where the state was last reset.
     reset_at: Option<StreamPosition>,
 }
@@ -22,7 +24,7 @@ struct Read {
 impl RoomCheck<'_> {
     /// Reads the log from its beginning.
     pub(super) async fn log(&mut self) -> Result<(), ReadError> {
-        let mut read = Read { root: EMPTY, events: BTreeSet::new(), reset_at: None };
+        let mut read = Read { root: EMPTY, events: BTreeSet::new(), device_changes: BTreeMap::new(), reset_at: None };
         let mut pages = Pages::<RoomLog>::of(KeyRange::prefix(&(self.info.nid,)));
         while let Some(page) = pages.next(self.view).await? {
             for ((_, position, _), entry) in page {
@@ -30,6 +32,7 @@ impl RoomCheck<'_> {
                 self.readable(checked)?;
             }
         }
+        self.device_changes(read.device_changes).await?;
         let live = self.order.all().filter(|(_, seen)| seen.is_live()).count() as u64;
         let logged = read.events.len() as u64;
         if logged != live {
@@ -37,6 +40,25 @@ impl RoomCheck<'_> {
         }
         if read.root != self.head.root && !self.change.trees.diff(read.root, self.head.root).await?.is_empty() {
             self.fault(FaultKind::Log, "the log does not end with the current state".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The newest change of each user's devices is known by where it stands, and no other.
+    async fn device_changes(&mut self, mut logged: BTreeMap<String, StreamPosition>) -> Result<(), ReadError> {
+        let mut pages = Pages::<LastDeviceChanges>::of(KeyRange::prefix(&(self.info.nid,)));
+        while let Some(page) = pages.next(self.view).await? {
+            for ((_, Text(user)), last) in page {
+                if logged.remove(&user) != Some(last.position) {
+                    self.fault(
+                        FaultKind::Log,
+                        format!("the log does not tell of the devices of {user} where it should"),
+                    );
+                }
+            }
+        }
+        for user in logged.into_keys() {
+            self.fault(FaultKind::Log, format!("nothing says where the log tells of the devices of {user}"));
         }
         Ok(())
     }
@@ -74,7 +96,12 @@ impl RoomCheck<'_> {
                 }
                 Ok(())
             }
-            RoomLogEntry::DeviceChange { .. } => Ok(()),
+            RoomLogEntry::DeviceChange { user_id } => {
+                if read.device_changes.insert(user_id.clone(), position).is_some() {
+                    self.fault(FaultKind::Log, format!("the log tells twice of the devices of {user_id}"));
+                }
+                Ok(())
+            }
         }
     }
 

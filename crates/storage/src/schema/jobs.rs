@@ -3,7 +3,7 @@
 use primitives::{NodeId, RoomNid, Slot, UserNid};
 use serde::{Deserialize, Serialize};
 
-use crate::{Batch, Key, KeyBytes, KeyPart, Positioned, Text};
+use crate::{Batch, Key, KeyBytes, KeyPart, Op, Positioned, Table, Text};
 
 use super::{tables, version_one};
 
@@ -98,12 +98,17 @@ pub fn begin(batch: &mut Batch, kind: JobKind, id: &impl Key) {
     batch.put::<Jobs>(&key, &Positioned::pending(JobRow::default()));
 }
 
+/// Whether a job begins with a batch: whoever commits it has to ring for the job afterwards.
+pub fn begins(batch: &Batch) -> bool {
+    batch.ops().iter().any(|op| matches!(op, Op::Put { table, .. } if *table == <Jobs as Table>::ID))
+}
+
 #[cfg(test)]
 mod tests {
     use primitives::{StreamPosition, UserNid};
 
     use super::*;
-    use crate::{Op, Table, Value};
+    use crate::Value;
 
     #[test]
     fn rows_are_golden() {

@@ -1,4 +1,4 @@
-//! Rooms: events, their order, their state, who is in them. Table numbers 10–49. Written by the `rooms` crate only.
+//! Rooms: events, their order, their state, who is in them. Table numbers 10–49 and 89. Written by the `rooms` crate only.
 
 use primitives::{NodeId, Rank, Rix, RoomNid, Slot, StreamPosition, UserNid};
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,9 @@ tables! {
     MissingPrevs = 19, "missing_prev", (RoomNid, Text) => RixList;
     /// What happened in a room in the order of arrival: the source of incremental sync and of the outbound dispatcher.
     RoomLog = 20, "room_log", (RoomNid, StreamPosition, u16) => RoomLogEntry;
+    /// Where in a room's log it stands that the devices of a user changed, by user id: the position is that of the row. Of each user there is one
+    /// such row in the log, the newest, and none once they have left.
+    LastDeviceChanges = 89, "last_device_change", (RoomNid, Text) => Positioned<LastDeviceChangeRow>;
     /// What happened to a local user: the other source of incremental sync.
     UserLog = 21, "user_log", (UserNid, StreamPosition, u16) => UserLogEntry;
     /// The slots of a (type, state key) hash: usually one. The hash is keyed with the database's secret.
@@ -394,7 +397,12 @@ impl KeyPart for RelationKind {
     }
 }
 
+/// That a row of a room's log tells of somebody's devices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastDeviceChangeRow {}
+
 version_one!(
+    LastDeviceChangeRow,
     RoomRow,
     RoomNid,
     RoomHead,

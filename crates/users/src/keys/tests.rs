@@ -55,8 +55,13 @@ fn cross_signing_key(who: &Requester, usage: &str, key: &ServerKey) -> Canonical
 }
 
 fn one_time(name: &str, seed: u8) -> (String, CanonicalJsonValue) {
-    let key = json!({ "key": signer(seed).public_base64(), "signatures": { "@bob:hs1": { "ed25519:A": "x" } } });
-    (format!("signed_curve25519:{name}"), CanonicalJsonValue::Object(object(key)))
+    one_time_by(&signer(1), name, seed)
+}
+
+/// One that a key of Bob's device A has signed.
+fn one_time_by(key: &ServerKey, name: &str, seed: u8) -> (String, CanonicalJsonValue) {
+    let key = signed_by(object(json!({ "key": signer(seed).public_base64() })), "@bob:hs1", "A", key);
+    (format!("signed_curve25519:{name}"), CanonicalJsonValue::Object(key))
 }
 
 fn one_time_keys(names: impl IntoIterator<Item = u8>) -> KeyUpload {
@@ -250,6 +255,28 @@ async fn keys_that_are_not_the_devices_or_not_in_form_are_refused() {
 }
 
 #[tokio::test]
+async fn a_one_time_key_that_the_device_has_not_signed_is_refused() {
+    let world = World::new().await;
+    let bob = bob(&world).await;
+    let keys = world.users.keys();
+    let by = |seed: u8| [one_time_by(&signer(seed), "x", seed)];
+    let identity = Some(identity(&bob, &signer(1)));
+    let with_identity =
+        KeyUpload { device_keys: identity.clone(), one_time_keys: by(2).into(), ..KeyUpload::default() };
+    assert!(matches!(keys.upload(&bob, with_identity).await, Err(KeysError::BadSignature(_))));
+    assert_eq!(count(&left(&world, &bob).await), 0);
+    let good = KeyUpload { device_keys: identity, one_time_keys: by(1).into(), ..KeyUpload::default() };
+    keys.upload(&bob, good).await.expect("its own");
+    for wrong in [
+        KeyUpload { one_time_keys: by(2).into(), ..KeyUpload::default() },
+        KeyUpload { fallback_keys: by(2).into(), ..KeyUpload::default() },
+    ] {
+        assert!(matches!(keys.upload(&bob, wrong).await, Err(KeysError::BadSignature(_))));
+    }
+    assert_eq!(count(&left(&world, &bob).await), 1);
+}
+
+#[tokio::test]
 async fn numbers_are_bounded() {
     let limits = KeyLimits { one_time_keys_max: 3, query_max_users: 1, claim_max_devices: 1, ..KeyLimits::default() };
     let world = World::with(Options { key_limits: limits, ..options() }).await;
@@ -338,7 +365,7 @@ async fn an_upload_and_a_deletion_at_once_leave_no_keys_without_a_device() {
     world.user("bob").await;
     for round in 0..20 {
         let bob = on_device(&world, "A").await;
-        let upload = KeyUpload { device_keys: Some(identity(&bob, &signer(round + 1))), ..one_time_keys([round]) };
+        let upload = KeyUpload { device_keys: Some(identity(&bob, &signer(1))), ..one_time_keys([round]) };
         let (uploaded, deleted) =
             tokio::join!(world.users.keys().upload(&bob, upload), world.users.logout(bob.user_nid, "A".into()));
         assert!(deleted.expect("deleted"));
@@ -352,7 +379,11 @@ async fn another_identity_on_a_device_takes_the_one_time_keys_of_the_old_one_awa
     let world = World::new().await;
     let bob = bob(&world).await;
     let keys = world.users.keys();
-    let upload = |seed, names| KeyUpload { device_keys: Some(identity(&bob, &signer(seed))), ..one_time_keys(names) };
+    let upload = |seed, names: [u8; 2]| KeyUpload {
+        device_keys: Some(identity(&bob, &signer(seed))),
+        one_time_keys: names.map(|name| one_time_by(&signer(seed), &format!("{name:03}"), name)).into(),
+        ..KeyUpload::default()
+    };
     keys.upload(&bob, upload(1, [1, 2])).await.expect("uploaded");
     assert_eq!(count(&keys.upload(&bob, upload(2, [2, 3])).await.expect("uploaded")), 2);
     assert_eq!(claim(&world.users, &bob).await.as_deref(), Some("signed_curve25519:002"));

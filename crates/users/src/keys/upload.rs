@@ -46,6 +46,8 @@ struct GivenAway {
     key_id: String,
     json: String,
     digest: [u8; 32],
+    /// The key itself, if its algorithm has it signed.
+    signed: Option<CanonicalJsonObject>,
 }
 
 /// An upload that has the right form.
@@ -76,6 +78,7 @@ impl Keys {
             let view = self.ground.storage.view();
             let row = view.get::<Devices>(&key).await?.ok_or(KeysError::NoDevice)?;
             let mut batch = Batch::new();
+            check_signatures(&view, &owner, &checked).await?;
             let new_list = write_identity(&view, &mut batch, &owner, &checked).await?;
             let state = self.write_given_away(&view, &mut batch, &owner, &checked, new_list == List::Renewed).await?;
             if batch.is_empty() {
@@ -159,6 +162,30 @@ enum List {
     Changed,
     /// The device has another identity.
     Renewed,
+}
+
+/// Refuses one-time and fallback keys that name a signature of the device which is not its key's. Of a device that has no key yet nothing can be said.
+async fn check_signatures(view: &View, owner: &Owner<'_>, checked: &Checked) -> Result<(), KeysError> {
+    let given_away = || checked.one_time.iter().chain(&checked.fallback);
+    if given_away().all(|key| key.signed.is_none()) {
+        return Ok(());
+    }
+    let stored_keys = match &checked.device_keys {
+        Some(_) => None,
+        None => view.get::<tables::DeviceKeys>(&(owner.user, Text::new(owner.device.as_str()))).await?,
+    };
+    let stored_keys = stored_keys.map(|row| stored(&row.json));
+    let Some(keys) = checked.device_keys.as_ref().or(stored_keys.as_ref()) else { return Ok(()) };
+    let own_id = format!("ed25519:{}", owner.device);
+    let public = keys.get("keys").and_then(CanonicalJsonValue::as_object).and_then(|keys| keys.get(&own_id));
+    let Some(public) = public.and_then(CanonicalJsonValue::as_str) else { return Ok(()) };
+    for signed in given_away().filter_map(|key| key.signed.as_ref()) {
+        let signature = signed::signatures_of(signed, owner.user_id.as_str()).find(|(key_id, _)| *key_id == own_id);
+        if signature.is_some_and(|(_, signature)| !signed::verifies(signed, signature, public)) {
+            return Err(KeysError::BadSignature("a one-time key"));
+        }
+    }
+    Ok(())
 }
 
 /// Adds the identity keys of an upload to a batch.
@@ -252,18 +279,20 @@ impl GivenAway {
         if algorithm.ends_with("curve25519") && !signed::is_public_key(public) {
             return Err(malformed("is not 32 bytes in unpadded base64"));
         }
+        let mut signed_object = None;
         if algorithm.starts_with("signed_") {
             let object = value.as_object().ok_or_else(|| malformed("is not signed"))?;
             if signed::signatures_of(object, owner.user_id.as_str()).next().is_none() {
                 return Err(KeysError::BadSignature("a one-time key"));
             }
+            signed_object = Some(object.clone());
         }
         let json = serde_json::to_string(value).expect("a canonical value serialises");
         if json.len() > max {
             return Err(KeysError::TooLarge(max));
         }
         let digest = digest_of(&json);
-        Ok(Self { algorithm: algorithm.to_owned(), key_id: key_id.to_owned(), json, digest })
+        Ok(Self { algorithm: algorithm.to_owned(), key_id: key_id.to_owned(), json, digest, signed: signed_object })
     }
 
     fn full_id(&self) -> String {

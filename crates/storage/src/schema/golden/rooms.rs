@@ -100,6 +100,7 @@ fn logs(golden: &mut Golden) {
         .row::<RoomLog>((ROOM, AT, 1), event(None))
         .row::<RoomLog>((ROOM, AT, 2), RoomLogEntry::Reset { old: NodeId(1), new: NodeId(2) })
         .row::<RoomLog>((ROOM, AT, 3), RoomLogEntry::DeviceChange { user_id: "@a:b".to_owned() })
+        .row::<LastDeviceChanges>((ROOM, Text::new("@a:b")), Positioned { position: AT, value: LastDeviceChangeRow {} })
         .row::<UserLog>((USER, AT, 0), membership)
         .row::<UserLog>((USER, AT, 1), UserLogEntry::OutOfBand { room: ROOM, membership: Membership::Leave })
         .row::<UserLog>((USER, AT, 2), UserLogEntry::Forget { room: ROOM })
@@ -165,6 +166,7 @@ fn rooms() {
     20 room_log: 0000000300010203040506070001 = 0100ac02808080808020020001
     20 room_log: 0000000300010203040506070002 = 01010102
     20 room_log: 0000000300010203040506070003 = 010204 '@a:b'
+    89 last_device_change: 00000003 '@a:b' 0000 = 000102030405060701
     21 user_log: 0000000900010203040506070000 = 01000300ac020104
     21 user_log: 0000000900010203040506070001 = 01010302
     21 user_log: 0000000900010203040506070002 = 010203

@@ -74,6 +74,15 @@ enum News {
     Gap,
 }
 
+/// Of which lists a piece of news says something that clients see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Says {
+    /// Of any, known or not.
+    OfAnyList,
+    /// Only where something has been heard of the list, or asked about it.
+    OfAKnownList,
+}
+
 impl Keys {
     /// The content of an `m.device_list_update` from a server. An update of a list that is current and that follows on what is known of it is applied;
     /// any other has the list fetched again when it is next wanted, at once if somebody has wanted it before. The user's rooms are told. A user who
@@ -91,7 +100,12 @@ impl Keys {
             return Err(UpdateError::Malformed(format!("more than {MAX_PREV_IDS} previous updates")));
         }
         let max = self.limits.key_max_bytes;
-        self.hear(origin, &update.user_id, |list| {
+        // A device without keys is in no list. Of a list that nobody has, such an update says only that users have met, which clients know from the room.
+        let has_keys = update.keys.as_ref().is_some_and(|keys| !keys.is_null());
+        let is_first = update.prev_id.as_ref().is_some_and(Vec::is_empty);
+        let says =
+            if is_first && !has_keys && update.deleted != Some(true) { Says::OfAKnownList } else { Says::OfAnyList };
+        self.hear(origin, &update.user_id, says, |list| {
             if list.known.contains(&update.stream_id) {
                 return News::Old;
             }
@@ -132,7 +146,7 @@ impl Keys {
         if master.is_none() && self_signing.is_none() {
             return Err(UpdateError::Malformed("there is no key of the user".to_owned()));
         }
-        self.hear(origin, user, |list| {
+        self.hear(origin, user, Says::OfAnyList, |list| {
             let mut new = list.clone();
             if let Some(master) = &master {
                 new.master = Some(master.clone());
@@ -145,11 +159,12 @@ impl Keys {
         .await
     }
 
-    /// Writes what a piece of news makes of a list, and has the user's rooms told.
+    /// Writes what a piece of news makes of a list, and has the user's rooms told if it says something to them.
     async fn hear(
         &self,
         origin: &ServerName,
         user: &OwnedUserId,
+        says: Says,
         news: impl Fn(&RemoteListRow) -> News,
     ) -> Result<(), UpdateError> {
         if user.server_name() != origin {
@@ -179,7 +194,9 @@ impl Keys {
                 },
             };
             put_list(&mut batch, user, old.as_ref(), list);
-            tell_rooms(&mut batch, user);
+            if old.is_some() || says == Says::OfAnyList {
+                tell_rooms(&mut batch, user);
+            }
             if let Outcome::Done(_) = outcome(self.ground.storage.commit(batch).await)? {
                 self.lists.ring();
                 return Ok(());
