@@ -103,6 +103,7 @@ async fn a_list_follows_its_user_through_rooms_and_outages() {
     assert_eq!(asked(&world.servers), ["devices/%40alice%3Aa.test"], "nothing was missed, so nothing was fetched");
 
     let leaving = b.parts.rooms.room(&room).await.expect("there");
+    assert_eq!(told(&b, leaving.nid(), &alice.user_id).await, 1, "the newest change has the only row");
     leaving.leave(&bob.user_id, Details::default()).await.expect("left");
     for _ in 0..2_000 {
         follow([&a, &b]).await;
@@ -112,6 +113,8 @@ async fn a_list_follows_its_user_through_rooms_and_outages() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(!knows(&a, &bob.user_id).await, "who shares no room is forgotten");
+    assert_eq!(told(&b, leaving.nid(), &alice.user_id).await, 0, "nobody is there to be told of anybody");
+    assert_eq!(told(&a, a.parts.rooms.room(&room).await.expect("there").nid(), &bob.user_id).await, 0);
     running.end().await;
     with_keys(&a, "alice", "A5", 6).await;
     follow([&a, &b]).await;
