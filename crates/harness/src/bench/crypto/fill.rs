@@ -76,7 +76,12 @@ async fn make(users: &Users, number: usize, plan: Plan) -> anyhow::Result<()> {
 /// Logs a user in whom [`fill`] has made.
 pub(super) async fn log_in(users: &Users, name: &str, device: &str) -> anyhow::Result<Requester> {
     let identifier = Identifier::User(name.to_owned());
-    let session = NewSession { device_id: Some(device.into()), ..NewSession::default() };
+    let name_of_device = Some("A client on some system".to_owned());
+    let session = NewSession {
+        device_id: Some(device.into()),
+        initial_device_display_name: name_of_device,
+        ..NewSession::default()
+    };
     let login = Login { identifier: &identifier, password: PASSWORD, session, address: None };
     let token = users.login(login).await?.session.tokens.access_token;
     Ok(users.authenticate(&token).await?)
