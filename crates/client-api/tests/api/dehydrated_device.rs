@@ -2,14 +2,17 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Site, User};
+use crate::{
+    keys::{signed_by, signer},
+    support::{Site, User},
+};
 
 const DEVICE: &str = "unstable/org.matrix.msc3814.v1/dehydrated_device";
 /// 32 bytes in unpadded base64.
 const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 fn body(user: &User<'_>, device: &str) -> Value {
-    let signatures = json!({ &user.id: { format!("ed25519:{device}"): "c2lnbmVk" } });
+    let one_time = signed_by(json!({ "key": KEY }), user, device, &signer(1));
     json!({
         "device_id": device,
         "device_data": { "algorithm": "m.dehydration.v2", "device_pickle": "p" },
@@ -18,10 +21,10 @@ fn body(user: &User<'_>, device: &str) -> Value {
             "user_id": user.id,
             "device_id": device,
             "algorithms": ["m.olm.v1.curve25519-aes-sha2"],
-            "keys": { format!("ed25519:{device}"): KEY, format!("curve25519:{device}"): KEY },
+            "keys": { format!("ed25519:{device}"): signer(1).public_base64(), format!("curve25519:{device}"): KEY },
             "signatures": {},
         },
-        "one_time_keys": { "signed_curve25519:1": { "key": KEY, "signatures": signatures } },
+        "one_time_keys": { "signed_curve25519:1": one_time },
     })
 }
 
