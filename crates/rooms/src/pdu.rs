@@ -22,6 +22,7 @@ use storage::schema::rooms::Membership;
 
 pub use build::{BuildInput, build};
 pub use fields::{MAX_AUTH_EVENTS, MAX_DEPTH, MAX_FIELD, MAX_PDU_BYTES, MAX_PREV_EVENTS};
+pub(crate) use sign::Opened;
 pub use sign::RequiredSignature;
 
 use crate::RoomVersion;

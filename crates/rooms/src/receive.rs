@@ -22,7 +22,7 @@ use crate::{
     Pdu, StageError,
     context::Context,
     outgoing::{Rider, SendError, Sent},
-    pdu::RequiredSignature,
+    pdu::{Opened, RequiredSignature},
     room::Room,
     worker::{NotTaken, ReceiveOwnRequest, ReceiveRequest, Request},
 };
@@ -214,12 +214,22 @@ impl Room {
     /// Checks form, room, hash and signatures. An event whose content doesn't fit its hash counts as its redacted form.
     pub(crate) async fn prepare(&self, event: Incoming, keys: &impl EventKeys) -> Result<Prepared, String> {
         let pdu = Pdu::parse(self.version(), &event.json).map_err(|error| error.to_string())?;
+        self.prepare_parsed(pdu, event.outlier, keys).await
+    }
+
+    /// The same of an event that has been read.
+    pub(crate) async fn prepare_parsed(
+        &self,
+        pdu: Pdu,
+        outlier: bool,
+        keys: &impl EventKeys,
+    ) -> Result<Prepared, String> {
         if pdu.room_id() != self.id() {
             return Err("the event is of another room".to_owned());
         }
         let pdu = self.checked(pdu, keys).await?;
         let (given, local) = (Vec::new(), EventLocal::default());
-        Ok(Prepared { pdu, outlier: event.outlier, relay: false, given, local, policy_asked: false })
+        Ok(Prepared { pdu, outlier, relay: false, given, local, policy_asked: false })
     }
 
     /// Takes in one event that came here first.
@@ -289,12 +299,13 @@ fn waiting_for_policy(received: &[Received]) -> Vec<usize> {
 
 /// The event, of whatever room, if its signatures are good: whole, or redacted if its content doesn't fit its hash.
 pub(crate) async fn checked(context: &Context, pdu: Pdu, keys: &impl EventKeys) -> Result<Pdu, String> {
-    check_signatures(context, &pdu, keys).await?;
-    if pdu.content_hash_matches() { Ok(pdu) } else { pdu.redacted().map_err(|error| error.to_string()) }
+    let opened = pdu.opened().map_err(|error| error.to_string())?;
+    check_signatures(context, &pdu, &opened, keys).await?;
+    if opened.content_hash_matches() { Ok(pdu) } else { pdu.redacted().map_err(|error| error.to_string()) }
 }
 
-async fn check_signatures(context: &Context, pdu: &Pdu, keys: &impl EventKeys) -> Result<(), String> {
-    let required = pdu.required_signatures().map_err(|error| error.to_string())?;
+async fn check_signatures(context: &Context, pdu: &Pdu, opened: &Opened, keys: &impl EventKeys) -> Result<(), String> {
+    let required = opened.required_signatures().map_err(|error| error.to_string())?;
     let own_name: &ServerName = &context.options.server_name;
     let (own, others): (Vec<_>, Vec<_>) = required.into_iter().partition(|one| one.server == own_name);
     let enforced = pdu.version().enforces_key_validity();
@@ -303,7 +314,7 @@ async fn check_signatures(context: &Context, pdu: &Pdu, keys: &impl EventKeys) -
     if !own.is_empty() {
         known.extend(own_keys(context, &own, at).await);
     }
-    pdu.verify_signatures(&known).map_err(|error| error.to_string())
+    opened.verify_signatures(&known).map_err(|error| error.to_string())
 }
 
 /// The keys that this server signs with, and those wanted that it signed with before.

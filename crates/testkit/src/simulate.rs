@@ -137,7 +137,9 @@ impl Simulation {
     }
 
     async fn play(&mut self) -> Result<Outcome, String> {
+        self.pace.set(LONG_TICK);
         self.settle(Duration::from_mins(5)).await;
+        self.pace.set(TICK);
         self.gaps = self.held().await.iter().map(|(_, held)| held.gaps).collect();
         self.storm().await;
         self.world.links.heal();

@@ -33,14 +33,53 @@ pub struct RequiredSignature {
     pub key_ids: Vec<String>,
 }
 
+/// An event whose JSON has been read, for more than one check of it.
+pub(crate) struct Opened {
+    version: RoomVersion,
+    event: EventJson,
+}
+
+impl Opened {
+    /// See [`Pdu::content_hash_matches`].
+    pub(crate) fn content_hash_matches(&self) -> bool {
+        let claimed = self.event.object().get("hashes").and_then(|hashes| hashes.as_object()?.get("sha256")?.as_str());
+        let claimed = claimed.and_then(|text| Base64::<ruma::serde::base64::Standard>::parse(text).ok());
+        let Ok(hashed) = self.event.hashed_text() else { return false };
+        claimed.is_some_and(|claimed| claimed.as_bytes() == Sha256::digest(hashed).as_slice())
+    }
+
+    /// See [`Pdu::required_signatures`].
+    pub(crate) fn required_signatures(&self) -> Result<Vec<RequiredSignature>, SignatureError> {
+        let signatures = self.event.object().get("signatures").and_then(CanonicalJsonValue::as_object);
+        let required = required_servers(self.version, &self.event)?.into_iter().map(|server| {
+            let keys = signatures.and_then(|all| all.get(server.as_str())?.as_object());
+            // That of a policy server is nobody's published key (server-server API, "Validating hashes and signatures on received events").
+            let published = |id: &&String| *id != KEY_ID;
+            let key_ids = keys.map(|keys| keys.keys().filter(published).cloned().collect()).unwrap_or_default();
+            RequiredSignature { server, key_ids }
+        });
+        Ok(required.collect())
+    }
+
+    /// See [`Pdu::verify_signatures`].
+    pub(crate) fn verify_signatures(&self, keys: &PublicKeyMap) -> Result<(), SignatureError> {
+        let signed = self.event.signed_text(self.version).map_err(unreadable)?;
+        for server in required_servers(self.version, &self.event)? {
+            verify_for_server(&self.event, &server, keys, signed.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
 impl Pdu {
+    /// The event with its JSON read, for checks.
+    pub(crate) fn opened(&self) -> Result<Opened, SignatureError> {
+        Ok(Opened { version: self.version(), event: self.to_json().map_err(unreadable)? })
+    }
+
     /// Whether the content hash in `hashes` is the content's. If not, the event counts only as its redacted form.
     pub fn content_hash_matches(&self) -> bool {
-        let Ok(event) = self.to_json() else { return false };
-        let claimed = event.object().get("hashes").and_then(|hashes| hashes.as_object()?.get("sha256")?.as_str());
-        let claimed = claimed.and_then(|text| Base64::<ruma::serde::base64::Standard>::parse(text).ok());
-        let Ok(hashed) = event.hashed_text() else { return false };
-        claimed.is_some_and(|claimed| claimed.as_bytes() == Sha256::digest(hashed).as_slice())
+        self.opened().is_ok_and(|opened| opened.content_hash_matches())
     }
 
     /// The reference hash in unpadded standard base64, as room versions 1 and 2 quote it beside an event's id.
@@ -59,28 +98,14 @@ impl Pdu {
     /// The servers that must have signed the event, with the keys whose signatures it holds. Fetch those keys, then call
     /// [`Pdu::verify_signatures`].
     pub fn required_signatures(&self) -> Result<Vec<RequiredSignature>, SignatureError> {
-        let event = self.to_json().map_err(unreadable)?;
-        let signatures = event.object().get("signatures").and_then(CanonicalJsonValue::as_object);
-        let required = required_servers(self.version(), &event)?.into_iter().map(|server| {
-            let keys = signatures.and_then(|all| all.get(server.as_str())?.as_object());
-            // That of a policy server is nobody's published key (server-server API, "Validating hashes and signatures on received events").
-            let published = |id: &&String| *id != KEY_ID;
-            let key_ids = keys.map(|keys| keys.keys().filter(published).cloned().collect()).unwrap_or_default();
-            RequiredSignature { server, key_ids }
-        });
-        Ok(required.collect())
+        self.opened()?.required_signatures()
     }
 
     /// Checks the signatures of every server that must have signed: each needs at least one valid signature under a key in `keys`,
     /// and none that is wrong. The caller puts in only keys that are valid for this event (from version 5 on, at its
     /// `origin_server_ts`).
     pub fn verify_signatures(&self, keys: &PublicKeyMap) -> Result<(), SignatureError> {
-        let event = self.to_json().map_err(unreadable)?;
-        let signed = event.signed_text(self.version()).map_err(unreadable)?;
-        for server in required_servers(self.version(), &event)? {
-            verify_for_server(&event, &server, keys, signed.as_bytes())?;
-        }
-        Ok(())
+        self.opened()?.verify_signatures(keys)
     }
 
     /// The event with this server's signature added, as for invites and restricted joins that came from elsewhere.

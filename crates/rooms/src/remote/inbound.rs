@@ -3,7 +3,7 @@
 use ruma::{OwnedEventId, RoomId, ServerName};
 use serde_json::value::RawValue;
 
-use crate::{Incoming, Pdu, ReceiveError, Received, Room, RoomError, Rooms, remote::Remote};
+use crate::{Pdu, ReceiveError, Received, Room, RoomError, Rooms, remote::Remote};
 
 /// What became of an event that another server sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Rooms {
         let mut parsed = Vec::with_capacity(events.len());
         for event in events {
             match Pdu::parse(room.version(), event.get().as_bytes()) {
-                Ok(pdu) => parsed.push((pdu, event)),
+                Ok(pdu) => parsed.push(pdu),
                 Err(error) => tracing::debug!(%origin, %room_id, %error, "something that is no event was dropped"),
             }
         }
@@ -77,17 +77,17 @@ impl Room {
         &self,
         remote: &Remote,
         origin: &ServerName,
-        events: Vec<(Pdu, Box<RawValue>)>,
+        events: Vec<Pdu>,
     ) -> Result<Vec<TakenIn>, ReceiveError> {
-        let ids: Vec<_> = events.iter().map(|(pdu, _)| pdu.event_id().clone()).collect();
         if !self.allows_server(origin).await? {
             let refused = "the room's server ACL doesn't let the server take part";
-            let refuse = |event_id| TakenIn { event_id, refused: Some(refused.to_owned()) };
-            return Ok(ids.into_iter().map(refuse).collect());
+            let refuse = |pdu: Pdu| TakenIn { event_id: pdu.event_id().clone(), refused: Some(refused.to_owned()) };
+            return Ok(events.into_iter().map(refuse).collect());
         }
         let (mut taken, mut good) = (Vec::new(), Vec::new());
-        for (event_id, (_, json)) in ids.into_iter().zip(events) {
-            match self.prepare(Incoming::new(json.get()), remote).await {
+        for pdu in events {
+            let event_id = pdu.event_id().clone();
+            match self.prepare_parsed(pdu, false, remote).await {
                 Ok(event) => good.push(event),
                 Err(reason) => taken.push(TakenIn { event_id, refused: Some(reason) }),
             }

@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 
 use crate::{
-    Incoming, Pdu, ReceiveError, Received, Room,
+    Pdu, ReceiveError, Received, Room,
     receive::{GivenState, Prepared},
     remote::Remote,
 };
@@ -202,7 +202,7 @@ impl<'a> Pull<'a> {
     ) -> Result<Vec<Prepared>, ReceiveError> {
         let version = self.room.version();
         let parsed = events.iter().filter_map(|event| match Pdu::parse(version, event.get().as_bytes()) {
-            Ok(pdu) => Some((pdu.event_id().clone(), event)),
+            Ok(pdu) => Some((pdu.event_id().clone(), pdu)),
             Err(error) => {
                 tracing::debug!(room_id = %self.room.id(), %error, "something that is no event was given");
                 None
@@ -213,9 +213,8 @@ impl<'a> Pull<'a> {
         let unknown = if outlier { self.unknown(&ids).await? } else { self.room.not_in_timeline(&ids).await? };
         let prepared = stream::iter(unknown)
             .map(|id| {
-                let json = by_id[&id].get();
-                let incoming = Incoming { outlier, ..Incoming::new(json) };
-                async move { (self.room.prepare(incoming, self.remote).await, id) }
+                let pdu = by_id[&id].clone();
+                async move { (self.room.prepare_parsed(pdu, outlier, self.remote).await, id) }
             })
             .buffer_unordered(PREPARED_AT_ONCE);
         let mut good = Vec::new();
