@@ -474,6 +474,7 @@ impl From<ReadRoomError> for ApiError {
             ReadRoomError::NotFound => Self::not_found("Not found"),
             ReadRoomError::Forbidden => Self::forbidden("You are not in this room"),
             ReadRoomError::BadToken(error) => error.into(),
+            ReadRoomError::Unfinished => Self::new(StatusCode::GATEWAY_TIMEOUT, "M_UNKNOWN", error.to_string()),
             ReadRoomError::Storage(error) => Self::internal(error),
         }
     }

@@ -7,3 +7,4 @@ pub mod membership;
 pub mod policy;
 pub mod relationships;
 pub mod transaction;
+pub mod whole_state;

@@ -13,7 +13,7 @@ use storage::{
     Batch, Direction, Key, KeyRange, ReadError, Storage, Text, View,
     schema::{
         jobs::{self, EVERY_ROOM, EVERYBODY, JobKind, RoomServers},
-        rooms::{LocalMembers, Membership, Memberships},
+        rooms::{LocalMembers, Membership, Memberships, PartialNote, PartialNotes},
     },
 };
 use users::Users;
@@ -191,12 +191,16 @@ async fn joined_rooms(view: &View, user: UserNid) -> Result<Vec<RoomNid>, ReadEr
     Ok(rooms)
 }
 
-/// Whether a server is in one of the rooms, but for one.
+/// Whether a server is in one of the rooms, or is said to be where the state is partial, but for one.
 async fn shares(view: &View, rooms: &[RoomNid], but: RoomNid, server: &ServerName) -> Result<bool, ReadError> {
     for rooms in rooms.chunks(PAGE) {
         let others = rooms.iter().filter(|room| **room != but);
         let keys: Vec<_> = others.map(|room| (*room, Text::new(server.as_str()))).collect();
         if view.multi_get::<RoomServers>(&keys).await?.iter().any(Option::is_some) {
+            return Ok(true);
+        }
+        let noted = keys.into_iter().map(|(room, server)| (room, PartialNote::Server, server));
+        if view.multi_get::<PartialNotes>(&noted.collect::<Vec<_>>()).await?.iter().any(Option::is_some) {
             return Ok(true);
         }
     }

@@ -31,12 +31,14 @@ mod fetch_device_lists;
 mod forget_device_lists;
 mod guests;
 mod kind;
+mod made_whole;
 mod memberships;
 mod meters;
 mod options;
 pub mod profile;
 pub mod projections;
 mod remote_device_list;
+mod resync;
 mod runner;
 #[cfg(test)]
 mod tests;

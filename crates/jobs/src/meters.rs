@@ -9,6 +9,14 @@ pub(crate) fn describe() {
     metrics::describe_gauge!("sundial_jobs", "Jobs by kind and state: queued, running, set_aside (failed too often)");
     metrics::describe_counter!("sundial_jobs_done_total", "Jobs that have been done, by kind");
     metrics::describe_counter!("sundial_jobs_failures_total", "Steps of jobs that failed and are tried again, by kind");
+    metrics::describe_histogram!(
+        "sundial_partial_state_seconds",
+        "How long rooms took that were joined with a part of their state to be whole"
+    );
+    metrics::describe_counter!(
+        "sundial_partial_state_failures_total",
+        "Rounds of asking for the whole state of a room that failed and are repeated"
+    );
 }
 
 #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]

@@ -24,10 +24,12 @@ use crate::{
     forget_device_lists::ForgetDeviceLists,
     guests::Guests,
     kind::{Kind, Next, StepError},
+    made_whole::MadeWhole,
     meters,
     options::Options,
     profile::Profile,
     remote_device_list::RemoteDeviceList,
+    resync::Resync,
     upgrade::Upgrades,
 };
 
@@ -81,6 +83,8 @@ impl Jobs {
             Arc::new(fetch_device_lists),
             Arc::new(forget_device_lists),
             Arc::new(close_replaced),
+            Arc::new(Resync::new(rooms.clone())),
+            Arc::new(MadeWhole::new(storage.clone(), rooms.clone())),
         ];
         Self::of(storage, users, rooms, clock, options, kinds)
     }

@@ -153,6 +153,15 @@ impl RoomActivity {
         })
     }
 
+    /// Forgets the rows of a room's log: some of them are not what they were.
+    pub(crate) fn forget_rows(&self, room: RoomNid) {
+        self.entry(room, |entry| {
+            if let Some(tail) = entry.tail.lock().take() {
+                self.rows.fetch_sub(tail.len(), Ordering::SeqCst);
+            }
+        });
+    }
+
     /// Keeps what a commit appended to a room's log.
     fn keep(&self, room: RoomNid, position: StreamPosition, rows: Option<&[RoomLogEntry]>) {
         if rows.is_some_and(<[_]>::is_empty) {

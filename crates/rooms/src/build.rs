@@ -45,6 +45,7 @@ impl Built {
             local: outgoing.local.clone(),
             relay: true,
             known_as: None,
+            given: Vec::new(),
         }
     }
 }

@@ -65,6 +65,10 @@ pub(crate) struct Change {
     pub(crate) members_changed: bool,
     /// The batch begins a job.
     pub(crate) begins_job: bool,
+    /// While what arrived in a partial room is judged again, the current state as clients see it: extremities and current state are those of the replay.
+    pub(crate) aside: Option<NodeId>,
+    /// Events whose rows were taken out of the log.
+    pub(crate) withdrawn: Vec<Rix>,
 }
 
 impl Change {
@@ -96,6 +100,8 @@ impl Change {
             replaced: None,
             members_changed: false,
             begins_job: false,
+            aside: None,
+            withdrawn: Vec::new(),
         }
     }
 

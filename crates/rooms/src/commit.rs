@@ -41,6 +41,9 @@ impl Change {
         if sealed {
             self.trees.publish();
         }
+        if !self.withdrawn.is_empty() {
+            context.activity.forget_rows(room);
+        }
         self.stamp(position);
         self.tell_of_members();
         self.keep(position);
@@ -75,6 +78,9 @@ impl Change {
 
     /// Gives the events of this change their position, where the memory holds them.
     fn stamp(&mut self, position: StreamPosition) {
+        if let Some(partial) = self.memory.partial.as_mut().filter(|partial| partial.began == StreamPosition::PENDING) {
+            partial.began = position;
+        }
         for (rix, event) in &self.events {
             let Some(state_key) = event.pdu.state_key() else { continue };
             let key = SlotKey { event_type: event.pdu.kind().to_owned(), state_key: state_key.to_owned() };

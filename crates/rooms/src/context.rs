@@ -34,6 +34,8 @@ pub struct Options {
     pub receive_batch_max_bytes: usize,
     /// Events of history that are asked for at once.
     pub backfill_max: u32,
+    /// Rooms are joined with a part of their state, where another server gives that, and the rest is fetched afterwards (MSC3902).
+    pub partial_state_joins: bool,
     /// Nodes of state trees that are kept in memory, all rooms together. One takes about 200 bytes.
     pub cached_nodes: usize,
     /// Rooms whose number and version are kept in memory.
@@ -52,6 +54,7 @@ impl Options {
             missing_events_max: 20,
             receive_batch_max_bytes: 8 << 20,
             backfill_max: 100,
+            partial_state_joins: false,
             cached_nodes: 100_000,
             cached_rooms: 100_000,
             may_publish: MayPublish::default(),

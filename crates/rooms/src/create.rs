@@ -333,6 +333,7 @@ fn first(create: Pdu, request: &CreateRoom) -> Judged {
         local: request.local.clone(),
         relay: true,
         known_as: None,
+        given: Vec::new(),
     }
 }
 

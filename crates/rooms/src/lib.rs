@@ -32,6 +32,7 @@ mod merge;
 mod out_of_band;
 pub mod outbound;
 pub mod outgoing;
+mod partial;
 pub mod pdu;
 mod persist;
 mod policy;

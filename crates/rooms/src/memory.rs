@@ -12,7 +12,7 @@ use storage::{
     schema::rooms::{self, Membership, RoomHead, SlotKey},
 };
 
-use crate::{Pdu, RoomVersion, load, resolve::AuthPage};
+use crate::{Pdu, RoomVersion, load, partial::Partial, resolve::AuthPage};
 
 /// Entries of a cache at which it is emptied before the next group.
 const CACHE_BOUND: usize = 20_000;
@@ -66,6 +66,8 @@ pub(crate) struct Memory {
     pub(crate) auth_pages: HashMap<u32, Arc<AuthPage>>,
     /// The memberships of local users.
     pub(crate) local: OrdMap<UserNid, Membership>,
+    /// The state is not whole.
+    pub(crate) partial: Option<Partial>,
 }
 
 impl Memory {
@@ -81,6 +83,7 @@ impl Memory {
             slots: HashMap::new(),
             auth_pages: HashMap::new(),
             local: OrdMap::new(),
+            partial: None,
         }
     }
 
@@ -102,8 +105,9 @@ impl Memory {
             local.extend(page.rows.into_iter().map(|((_, user), membership)| (user, membership)));
             rest = page.rest;
         }
+        let partial = Partial::load(view, room).await?;
         let empty = Self::new(RoomInfo::clone(&info));
-        Ok(Some(Self { info, stored: Some(head.clone()), head, tips, local, ..empty }))
+        Ok(Some(Self { info, stored: Some(head.clone()), head, tips, local, partial, ..empty }))
     }
 
     /// Empties caches that have grown too large. Only between groups: within one they hold what the store doesn't yet.

@@ -15,6 +15,7 @@ use storage::{
 
 use crate::{
     load::corrupt,
+    partial::Period,
     read::{Reads, RoomView},
     receipts::{self, Receipt, ReceiptType},
     render::StoredEvent,
@@ -133,18 +134,19 @@ impl Reads {
         Ok(OutboundPage { news, more_after })
     }
 
-    /// Whether the state of a room has ever named a user of another server.
+    /// Whether the state of a room has ever named a user of another server, or lacked some.
     async fn has_met_others(&self, view: &View, room: RoomNid) -> Result<bool, ReadError> {
         if let Some(known) = self.0.activity.has_met_others(room) {
             return Ok(known);
         }
         let page = view.scan_keys::<RoomServerSlots>(&KeyRange::prefix(&(room,)), 1, Direction::Forward).await?;
-        if page.keys.is_empty() {
-            self.0.activity.learn_met_no_others(room);
-        } else {
+        let has_met = !page.keys.is_empty() || Period::of(view, room).await?.is_some();
+        if has_met {
             self.0.activity.meets_others(room);
+        } else {
+            self.0.activity.learn_met_no_others(room);
         }
-        Ok(!page.keys.is_empty())
+        Ok(has_met)
     }
 
     async fn told(
@@ -154,7 +156,14 @@ impl Reads {
         entry: RoomLogEntry,
     ) -> Result<Option<Outbound>, ReadError> {
         let RoomLogEntry::Event { rix, root, relay: true, .. } = entry else { return Ok(None) };
-        let servers = self.servers_of(room, rix, root).await?;
+        let mut servers = self.servers_of(room, rix, root).await?;
+        // The state that was current then was partial. Who was in the room is known by now.
+        if let Some(Period { whole: Some(_), .. }) =
+            Period::of(room.view, room.nid).await?.filter(|p| p.covers(position))
+        {
+            let now = self.other_servers(room.view, room.nid).await?;
+            servers = Arc::new(servers.union(&now).cloned().collect());
+        }
         Ok((!servers.is_empty()).then_some(Outbound { position, servers, rix }))
     }
 
@@ -190,7 +199,12 @@ impl Reads {
     }
 
     async fn taking_part(&self, room: &RoomView<'_>, root: NodeId) -> Result<Servers, ReadError> {
-        self.0.taking_part.others(room, root, self.0.users.server_name()).await
+        let known = self.0.taking_part.others(room, root, self.0.users.server_name()).await?;
+        let Some(noted) = self.0.taking_part.noted(room).await? else { return Ok(known) };
+        if noted.is_subset(&known) {
+            return Ok(known);
+        }
+        Ok(Arc::new(known.union(&noted).cloned().collect()))
     }
 
     /// The other servers that take part in a room now and that its ACL lets.

@@ -19,8 +19,8 @@ use ruma::OwnedEventId;
 use storage::{
     Positioned, Raw, ReadError,
     schema::rooms::{
-        EventHeader, EventHeaders, EventIds, EventJson, EventKind, EventLocal, EventLocals, EventPlace, RoomLog,
-        RoomLogEntry, SlotKey, Timeline, Verdict,
+        EventHeader, EventHeaders, EventIds, EventJson, EventKind, EventLocal, EventLocals, EventPlace, PartialEvent,
+        RoomLog, RoomLogEntry, SlotKey, Timeline, Verdict,
     },
 };
 
@@ -50,6 +50,8 @@ pub(crate) struct Judged {
     pub(crate) relay: bool,
     /// The number that it has had as an outlier.
     pub(crate) known_as: Option<Rix>,
+    /// The roots of the states that it was given in the place of missing previous events.
+    pub(crate) given: Vec<NodeId>,
 }
 
 impl Judged {
@@ -92,11 +94,14 @@ impl Change {
         } else if event.kind == EventKind::Timeline {
             self.follow_across(&event).await?;
         }
+        if event.kind == EventKind::Timeline {
+            self.note_partial(&PartialEvent { rix, prev: event.prev, given: event.given, ..PartialEvent::default() });
+        }
         Ok(rix)
     }
 
     /// The state after an event. A rejected one leaves the state as it was.
-    async fn root_after(&mut self, event: &Judged, rix: Rix) -> Result<NodeId, ReadError> {
+    pub(crate) async fn root_after(&mut self, event: &Judged, rix: Rix) -> Result<NodeId, ReadError> {
         let begins = event.pdu.kind() == "m.room.create" && event.kind != EventKind::Outlier;
         let knows_state = event.root_before != NodeId(0) || begins;
         let rejected = matches!(event.verdict, Verdict::Rejected(_));
@@ -133,7 +138,7 @@ impl Change {
         Ok(())
     }
 
-    fn write_timeline(&mut self, event: &Judged, rix: Rix) {
+    pub(crate) fn write_timeline(&mut self, event: &Judged, rix: Rix) {
         self.batch.put::<Timeline>(&(self.memory.info.nid, event.rank, rix), &());
         self.memory.head.max_rank = self.memory.head.max_rank.max(event.rank);
     }
@@ -156,9 +161,7 @@ impl Change {
             self.differences(old_root, root).await?
         };
         self.remember(&changes).await?;
-        self.write_members(&changes).await?;
-        self.write_guests(&changes).await?;
-        self.write_upgrades(&changes).await?;
+        self.write_differences(&changes).await?;
         let changed: Vec<_> = changes.iter().map(|change| change.slot).collect();
         let changed = (changed.len() <= MAX_LISTED_SLOTS && replaced.is_none()).then_some(changed);
         let entry = RoomLogEntry::Event { rix, rank: event.rank, root, changed, relay: event.relay };
@@ -172,15 +175,24 @@ impl Change {
         let roots: Vec<_> = self.memory.tips.iter().map(|tip| tip.root_after).collect();
         let new = self.resolved(&roots).await?;
         self.memory.head.root = new;
+        if self.aside.is_some() {
+            self.memory.state = imbl::HashMap::new();
+            return Ok(());
+        }
         let changes = self.differences(old, new).await?;
         if !changes.is_empty() {
             self.remember(&changes).await?;
-            self.write_members(&changes).await?;
-            self.write_guests(&changes).await?;
-            self.write_upgrades(&changes).await?;
+            self.write_differences(&changes).await?;
             self.log(RoomLogEntry::Reset { old, new });
         }
         Ok(())
+    }
+
+    /// What a change of the current state means beyond it.
+    pub(crate) async fn write_differences(&mut self, changes: &[SlotChange]) -> Result<(), ReadError> {
+        self.write_members(changes).await?;
+        self.write_guests(changes).await?;
+        self.write_upgrades(changes).await
     }
 
     /// The one slot that a state event changes when it comes on top of the current state.
@@ -203,7 +215,7 @@ impl Change {
     }
 
     /// Brings the memory of the current state up to date.
-    async fn remember(&mut self, changes: &[SlotChange]) -> Result<(), ReadError> {
+    pub(crate) async fn remember(&mut self, changes: &[SlotChange]) -> Result<(), ReadError> {
         for change in changes {
             let event = match change.new {
                 Some(rix) => {

@@ -82,6 +82,9 @@ pub enum ReadRoomError {
     /// The reader is not, or no longer, in the room; or the room doesn't exist (403, `M_FORBIDDEN`).
     #[error("you are not in this room")]
     Forbidden,
+    /// The state of the room, joined with only a part of it, has not come in a long while (504).
+    #[error("the state of the room is still being fetched")]
+    Unfinished,
     /// A token has no meaning here (400, `M_INVALID_PARAM`).
     #[error(transparent)]
     BadToken(#[from] BadToken),

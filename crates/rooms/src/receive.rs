@@ -7,6 +7,8 @@
 mod history;
 mod judge;
 
+pub(crate) use judge::Place;
+
 use std::{collections::BTreeSet, future::Future};
 
 use federation_client::ValidAt;

@@ -26,7 +26,7 @@ use crate::{
     find::Descriptions,
     memory::RoomInfo,
     read::Reads,
-    remote::{Remote, Turns, UnderWay},
+    remote::{Remote, Resyncs, Turns, UnderWay},
     room::Room,
     signals::Signals,
     tree::NodeCache,
@@ -58,6 +58,7 @@ struct Inner {
     reads: Reads,
     workers: Arc<Workers>,
     under_way: UnderWay,
+    resyncs: Arc<Resyncs>,
     known: Cache<OwnedRoomId, Arc<RoomInfo>>,
     numbers: tokio::sync::Mutex<Range<u32>>,
 }
@@ -108,7 +109,8 @@ impl Rooms {
         let context = Arc::new(context);
         let workers = Arc::new(Workers::default());
         let under_way = UnderWay::default();
-        Self(Arc::new(Inner { context, reads, workers, under_way, known, numbers: tokio::sync::Mutex::new(0..0) }))
+        let (resyncs, numbers) = (Arc::default(), tokio::sync::Mutex::new(0..0));
+        Self(Arc::new(Inner { context, reads, workers, under_way, resyncs, known, numbers }))
     }
 
     /// A room by its id.
@@ -184,6 +186,10 @@ impl Rooms {
 
     pub(crate) fn under_way(&self) -> &UnderWay {
         &self.0.under_way
+    }
+
+    pub(crate) fn resyncs(&self) -> &Arc<Resyncs> {
+        &self.0.resyncs
     }
 
     /// Runs something on a task of its own, which goes on though nobody waits for it any more, until the server ends; `None` then.

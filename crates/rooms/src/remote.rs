@@ -17,6 +17,7 @@ mod missing;
 mod policy;
 mod reading;
 mod relationships;
+mod resync;
 mod servers;
 mod under_way;
 
@@ -30,6 +31,7 @@ pub use error::RemoteMembershipError;
 pub use inbound::TakenIn;
 pub use invited::IncomingInvite;
 pub(crate) use missing::Turns;
+pub(crate) use resync::Resyncs;
 pub(crate) use under_way::UnderWay;
 
 use crate::{pdu::RequiredSignature, receive::EventKeys};

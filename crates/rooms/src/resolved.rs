@@ -14,7 +14,7 @@ use crate::{
     change::Change,
     load::corrupt,
     resolve::{AuthPage, Delta, Needs, Prefetched, ResolveError, Resolver},
-    state,
+    state::{self, Entry},
 };
 
 /// How often a resolution may ask for more before it counts as endless.
@@ -30,10 +30,35 @@ impl Change {
             [] => Ok(state::EMPTY),
             [root] => Ok(root),
             _ => {
+                if self.is_partial() {
+                    self.fill(&mut roots).await?;
+                }
                 let delta = self.run_resolver(&roots).await?;
                 self.apply_delta(delta).await
             }
         }
+    }
+
+    /// Members whom a partial state doesn't hold are unknown: the other states are asked for them, or every member whom one of them holds would be in conflict.
+    async fn fill(&mut self, roots: &mut [NodeId]) -> Result<(), ReadError> {
+        let (mut fullest, mut most) = (roots[0], 0);
+        for &root in &*roots {
+            let joined = self.trees.run(|source| state::root(&source, root)).await?.joined;
+            if joined > most {
+                (fullest, most) = (root, joined);
+            }
+        }
+        let key = self.context.storage.hash();
+        for root in roots.iter_mut().filter(|root| **root != fullest) {
+            let lacking = self.trees.diff(*root, fullest).await?.into_iter();
+            let lacking = lacking.filter(|one| one.before.is_none() && state::is_member_slot(one.slot));
+            let members = lacking.filter_map(|one| {
+                let Entry { rix, membership } = one.after?;
+                Some(state::Change { slot: one.slot, rix, membership })
+            });
+            *root = self.trees.apply(*root, &members.collect::<Vec<_>>(), &key).await?;
+        }
+        Ok(())
     }
 
     async fn run_resolver(&mut self, roots: &[NodeId]) -> Result<Delta, ReadError> {

@@ -59,6 +59,7 @@ impl Room {
             checked.map_err(|exceeded| SendError::LimitExceeded { retry_after: exceeded.retry_after })?;
         }
         crate::suspension::check(self, &outgoing).await?;
+        self.until_target_known(&outgoing).await?;
         crate::canonical_alias::check(self, &outgoing).await?;
         crate::relating::check(self, &outgoing).await?;
         self.vouch(&mut outgoing).await?;

@@ -5,10 +5,10 @@ use std::cell::LazyCell;
 use ruma::{ServerName, UserId, events::room::server_acl::RoomServerAclEventContent};
 use storage::{
     Direction, KeyRange, ReadError, Text,
-    schema::rooms::{Membership, RoomServerSlots},
+    schema::rooms::{Membership, PartialNote, PartialNotes, RoomServerSlots},
 };
 
-use crate::{current::Current, read::Caches, room::Room};
+use crate::{current::Current, partial::Period, read::Caches, room::Room};
 
 /// Slots that are looked at in one page.
 const PAGE: usize = 100;
@@ -70,7 +70,41 @@ impl Caches {
     }
 }
 
+impl Room {
+    /// Whether the state is partial and says nothing of a user.
+    pub(crate) async fn is_unknown(&self, user: &UserId) -> Result<bool, ReadError> {
+        let Some(current) = Current::read(self.context(), self.info()).await? else { return Ok(false) };
+        let is_partial = Period::open(current.view(), self.nid()).await?.is_some();
+        Ok(is_partial && current.membership(user).await?.is_none())
+    }
+
+    /// The same of a user of another server; where the state is partial and says nothing of the user, they may be if their server is in the room (MSC3902).
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub async fn may_have_joined(&self, user: &UserId) -> Result<bool, ReadError> {
+        match Current::read(self.context(), self.info()).await? {
+            Some(current) => current.may_have_joined(user).await,
+            None => Ok(false),
+        }
+    }
+}
+
 impl Current<'_> {
+    pub(crate) async fn may_have_joined(&self, user: &UserId) -> Result<bool, ReadError> {
+        match self.membership(user).await? {
+            Some(membership) => Ok(membership == Membership::Join),
+            None => self.is_noted(user.server_name()).await,
+        }
+    }
+
+    /// Whether a server is in the room, as far as is known of a partial state.
+    async fn is_noted(&self, server: &ServerName) -> Result<bool, ReadError> {
+        let key = (self.nid(), PartialNote::Server, Text::new(server.as_str()));
+        let noted = self.view().contains::<PartialNotes>(&key).await?;
+        Ok(noted && Period::open(self.view(), self.nid()).await?.is_some())
+    }
+
     pub(crate) async fn allows_server(&self, server: &ServerName) -> Result<bool, ReadError> {
         let Some(event) = self.event("m.room.server_acl", "").await? else { return Ok(true) };
         let content = LazyCell::new(|| event.content_as().ok());
@@ -91,7 +125,8 @@ impl Current<'_> {
             }
             rest = page.rest;
         }
-        Ok(false)
+        // Of the members of a partial state not all are known, but the servers are.
+        self.is_noted(server).await
     }
 
     async fn has_local_member(&self) -> Result<bool, ReadError> {

@@ -12,7 +12,7 @@ mod state;
 
 use std::sync::Arc;
 
-use primitives::{NodeId, RoomNid};
+use primitives::{NodeId, RoomNid, SharedClock};
 use ruma::{OwnedEventId, RoomId};
 use storage::{
     Batch, CommitError, ReadError, Text,
@@ -27,6 +27,7 @@ use crate::{
     EventKeys, Incoming, ReceiveError, Received, Room, RoomVersion, Rooms,
     event_key::find_room,
     memory::{Memory, RoomInfo},
+    partial::PartialJoin,
     receive::Prepared,
     worker::Request,
 };
@@ -94,6 +95,8 @@ pub(crate) struct Begin {
     pub(crate) event: Prepared,
     pub(crate) state: NodeId,
     pub(crate) rider: Batch,
+    /// The state is only a part of what it should be.
+    pub(crate) partial: Option<PartialJoin>,
 }
 
 impl Rooms {
@@ -131,6 +134,16 @@ impl Rooms {
 }
 
 impl Staging {
+    /// The id of the room.
+    pub(crate) fn id(&self) -> &RoomId {
+        self.room.id()
+    }
+
+    /// The server's clock.
+    pub(crate) fn clock(&self) -> &SharedClock {
+        &self.room.context().clock
+    }
+
     /// The number of the room.
     pub(crate) fn number(&self) -> RoomNid {
         self.room.nid()
@@ -157,8 +170,20 @@ impl Staging {
         keys: &impl EventKeys,
         rider: Batch,
     ) -> Result<Room, StageError> {
+        self.begin_with(event, state, keys, rider, None).await
+    }
+
+    /// The same with a state that may be only a part of what it should be, as who gave it says.
+    pub(crate) async fn begin_with(
+        self,
+        event: Vec<u8>,
+        state: StagedState,
+        keys: &impl EventKeys,
+        rider: Batch,
+        partial: Option<PartialJoin>,
+    ) -> Result<Room, StageError> {
         let event = self.room.prepare(Incoming::new(event), keys).await.map_err(StageError::Refused)?;
-        let begin = Box::new(Begin { event, state: state.0, rider });
+        let begin = Box::new(Begin { event, state: state.0, rider, partial });
         self.room.ask_to_stage(|reply| StageRequest::Begin { begin, reply }).await?;
         Ok(self.room.rooms().handle(RoomInfo::clone(self.room.info())))
     }

@@ -28,6 +28,7 @@ use users::{Keys, News, Waiter};
 
 use crate::{
     filter::Filter,
+    partial::Period,
     read::{Reader, Reads, RoomView, Wishes},
     tokens::SyncToken,
 };
@@ -221,8 +222,27 @@ impl Reads {
         wishes: &Wishes,
     ) -> Result<Option<(OwnedRoomId, JoinedRoom)>, ReadError> {
         let Some(room) = self.wanted_room(view, nid, asked).await? else { return Ok(None) };
+        let Some(member) = self.as_shown(&room, member, asked).await? else { return Ok(None) };
         let part = self.room_part(&room, asked, wishes, member).await?;
         Ok(part.map(|part| (room.room_id, part)))
+    }
+
+    /// A room whose state is partial is not shown to a client that wants all members (MSC3902): to that the room begins when the state is whole.
+    async fn as_shown(
+        &self,
+        room: &RoomView<'_>,
+        member: Member,
+        asked: &Asked<'_>,
+    ) -> Result<Option<Member>, ReadError> {
+        if asked.request.filter.room.state.lazy_load_members || !matches!(member, Member::Joined { .. }) {
+            return Ok(Some(member));
+        }
+        let Some(period) = Period::of(room.view, room.nid).await? else { return Ok(Some(member)) };
+        if period.whole.is_none() {
+            return Ok(None);
+        }
+        let was_hidden = asked.request.since.is_some_and(|since| period.covers(since.position));
+        Ok(Some(if was_hidden { Member::Joined { newly: true } } else { member }))
     }
 
     /// The room of that number, if there is one and the filter wants it.

@@ -197,7 +197,7 @@ impl Room {
     /// A user of another server types, or no more, as that server says; it says so again within a minute.
     pub async fn keep_typing(&self, user: &UserId, types: bool) -> Result<(), TypingError> {
         let current = Current::read(self.context(), self.info()).await?.ok_or(TypingError::NotInRoom)?;
-        if current.membership(user).await? != Some(Membership::Join) {
+        if !current.may_have_joined(user).await? {
             return Err(TypingError::NotInRoom);
         }
         let typing = self.rooms().reads().typing();

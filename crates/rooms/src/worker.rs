@@ -19,6 +19,7 @@ use crate::{
     context::Context,
     memory::{Memory, RoomInfo},
     outgoing::{Outgoing, Rider, SendError, Sent},
+    partial::{PartialRequest, Replayed},
     receive::{Prepared, ReceiveError, Received},
     registry::Workers,
     staging::{Begin, StageError, StageRequest},
@@ -47,6 +48,8 @@ pub(crate) enum Request {
     History(ReceiveRequest),
     /// Put the room together.
     Stage(StageRequest),
+    /// Bring a partial state closer to a whole one.
+    Partial(PartialRequest),
 }
 
 /// An event to be made, and who waits for it.
@@ -135,6 +138,7 @@ impl Worker {
                 Request::Receive(request) => self.receive(request).await,
                 Request::History(request) => self.take_history(request).await,
                 Request::Stage(request) => self.stage(request).await,
+                Request::Partial(request) => self.partial(request).await,
             }
         }
     }
@@ -476,6 +480,40 @@ impl Worker {
             Err(CommitError::Conflict(index)) if riders.contains(&index) => Err(StageError::RiderConflict),
             Err(_) => Err(StageError::Unavailable),
         }
+    }
+}
+
+impl Worker {
+    async fn partial(&mut self, request: PartialRequest) {
+        match request {
+            PartialRequest::Give { number, given, reply } => {
+                let outcome = self.give_states(number, given).await;
+                drop(reply.send(self.staged(outcome)));
+            }
+            PartialRequest::Replay { reply } => {
+                let outcome = self.replay().await;
+                drop(reply.send(self.staged(outcome)));
+            }
+        }
+    }
+
+    async fn give_states(&mut self, number: u32, given: Result<Vec<NodeId>, Vec<String>>) -> Result<(), StageError> {
+        let mut change = self.change().await?.ok_or(StageError::Unavailable)?;
+        change.give_states(number, given).await?;
+        let (memory, _) = change.commit().await.map_err(|_| StageError::Unavailable)?;
+        self.memory = Some(memory);
+        Ok(())
+    }
+
+    async fn replay(&mut self) -> Result<Replayed, StageError> {
+        let mut change = self.change().await?.ok_or(StageError::Unavailable)?;
+        let replayed = change.replay().await?;
+        if matches!(replayed, Replayed::Waits | Replayed::Refused(..)) || change.is_empty() {
+            return Ok(replayed);
+        }
+        let (memory, _) = change.commit().await.map_err(|_| StageError::Unavailable)?;
+        self.memory = Some(memory);
+        Ok(replayed)
     }
 }
 

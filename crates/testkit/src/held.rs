@@ -122,7 +122,7 @@ async fn held(view: &View, room: &Room, head: &RoomHead) -> Held {
     let entries = entries(view, room, head.root).await;
     let arrived = rows::<RoomLog>(view, room).await.into_iter().filter_map(|(_, entry)| match entry {
         RoomLogEntry::Event { rix, .. } => Some(ids[&rix].clone()),
-        RoomLogEntry::Reset { .. } | RoomLogEntry::DeviceChange { .. } => None,
+        RoomLogEntry::Reset { .. } | RoomLogEntry::Whole { .. } | RoomLogEntry::DeviceChange { .. } => None,
     });
     Held {
         room_id: room.id().to_owned(),

@@ -83,8 +83,21 @@ impl Parts {
         key: Arc<ServerKey>,
         remote: Option<Remote>,
     ) -> Self {
+        // Jobs run only where a test runs them: rooms are to be whole when they are joined.
+        Self::joining(storage, clock, options, key, remote, false).await
+    }
+
+    /// The same, where it is said whether rooms are joined with a part of their state.
+    pub async fn joining(
+        storage: Storage,
+        clock: Arc<ManualClock>,
+        options: users::Options,
+        key: Arc<ServerKey>,
+        remote: Option<Remote>,
+        partial_state_joins: bool,
+    ) -> Self {
         let (shared, random): (SharedClock, _) = (clock.clone(), Random::seeded(2));
-        let rooms_options = rooms::Options::new(options.server_name.clone());
+        let rooms_options = rooms::Options { partial_state_joins, ..rooms::Options::new(options.server_name.clone()) };
         let users = Users::open(storage.clone(), shared.clone(), random.clone(), options).await.expect("accounts open");
         let (us, at) = (users.clone(), shared.clone());
         let rooms = Rooms::open(storage.clone(), us, at, random.clone(), key, remote, rooms_options);

@@ -82,16 +82,29 @@ impl World {
     pub async fn limited_server(&self, name: &str, seed: u8, limits: Limits) -> Server {
         let shared: SharedClock = self.clock.clone();
         let storage = Storage::memory(&shared, &Random::seeded(seed.into()));
-        self.server_within(storage, name, seed, Vec::new(), limits).await
+        self.server_within(storage, name, seed, Vec::new(), (limits, false)).await
+    }
+
+    /// The same, on a store that may have been used before, joining rooms with a part of their state. Its jobs fetch the rest.
+    pub async fn partial_server(&self, storage: Storage, name: &str, seed: u8) -> Server {
+        let limits = Limits { enforce: false, ..Limits::default() };
+        self.server_within(storage, name, seed, Vec::new(), (limits, true)).await
     }
 
     /// The same, on a store that may have been used before: a server that was started again.
     pub async fn server_on(&self, storage: Storage, name: &str, seed: u8, old: Vec<OldKey>) -> Server {
         let limits = Limits { enforce: false, ..Limits::default() };
-        self.server_within(storage, name, seed, old, limits).await
+        self.server_within(storage, name, seed, old, (limits, false)).await
     }
 
-    async fn server_within(&self, storage: Storage, name: &str, seed: u8, old: Vec<OldKey>, limits: Limits) -> Server {
+    async fn server_within(
+        &self,
+        storage: Storage,
+        name: &str,
+        seed: u8,
+        old: Vec<OldKey>,
+        (limits, partial): (Limits, bool),
+    ) -> Server {
         let name = OwnedServerName::try_from(name).expect("a name");
         let shared: SharedClock = self.clock.clone();
         let mut accounts = users::Options::new(name.clone());
@@ -112,7 +125,7 @@ impl World {
         let client = FederationClient::new(keys.clone(), servers, shared.clone(), Random::seeded(seed.into()), options);
         let ring = KeyRing::new(client.clone(), storage.clone(), shared.clone(), Vec::new());
         let remote = Remote { client: client.clone(), ring: ring.clone() };
-        let parts = Parts::linked(storage, self.clock.clone(), accounts, key, Some(remote)).await;
+        let parts = Parts::joining(storage, self.clock.clone(), accounts, key, Some(remote), partial).await;
         let options = federation::Options {
             server_address: Some(format!("fed.{name}:443")),
             version: "1.2.3",

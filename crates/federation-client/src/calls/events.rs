@@ -161,7 +161,7 @@ impl FederationClient {
     }
 }
 
-fn at_event(call: &str, room_id: &RoomId, event_id: &EventId) -> String {
+pub(super) fn at_event(call: &str, room_id: &RoomId, event_id: &EventId) -> String {
     let (room, event) = (encoded(room_id.as_str()), encoded(event_id.as_str()));
     format!("/_matrix/federation/v1/{call}/{room}?event_id={event}")
 }

@@ -130,11 +130,7 @@ impl FederationClient {
     ) -> Result<JoinedRoom, RemoteError> {
         let tail = format!("send_join/{}/{}", encoded(room.as_str()), encoded(event_id.as_str()));
         let query = if omit_members { "?omit_members=true" } else { "" };
-        let bounds = |ask: Ask<'static>| Ask {
-            answer_max_bytes: self.options().state_answer_max_bytes,
-            timeout: self.options().join_timeout,
-            ..ask
-        };
+        let bounds = |ask: Ask<'static>| self.with_bounds_of_join(ask);
         let asked = self.ask(server, bounds(self.put(format!("{V2}/{tail}{query}"))).with(event)).await;
         match asked {
             Err(error) if is_unknown_endpoint(&error) => {

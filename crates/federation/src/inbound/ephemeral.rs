@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rooms::{ReceiptError, RemoteReceipt, Room, RoomError, Thread, typing::TypingError};
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, ServerName};
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, ServerName};
 use serde::Deserialize;
 use users::presence::{MAX_STATUS_BYTES, PresenceState, RemotePresence};
 
@@ -12,6 +12,8 @@ use crate::Federation;
 
 /// Users of whom one EDU may tell, in all its rooms. More are passed over.
 const MAX_USERS: usize = 1_000;
+/// The longest id of an event.
+const MAX_EVENT_ID_BYTES: usize = 255;
 
 #[derive(Deserialize)]
 struct Typing {
@@ -28,7 +30,8 @@ type Receipts = BTreeMap<OwnedRoomId, BTreeMap<String, BTreeMap<OwnedUserId, Rea
 struct ReadUpTo {
     #[serde(default)]
     data: ReceiptData,
-    event_ids: Vec<OwnedEventId>,
+    /// As the other server has them: what is not known here need not look like an id.
+    event_ids: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -114,7 +117,10 @@ async fn receipts_in(
     for (user_id, ReadUpTo { data, event_ids }) in users {
         let thread = data.thread_id.as_deref().map_or(Some(Thread::Unthreaded), Thread::parse);
         let (Some(thread), Some(event_id)) = (thread, event_ids.into_iter().next()) else { continue };
-        if speaks_for(origin, &user_id).is_ok() && room.has_joined(&user_id).await.map_err(internal)? {
+        if event_id.len() <= MAX_EVENT_ID_BYTES
+            && speaks_for(origin, &user_id).is_ok()
+            && room.may_have_joined(&user_id).await.map_err(internal)?
+        {
             receipts.push(RemoteReceipt { user_id, thread, event_id, ts: data.ts });
         }
     }

@@ -13,7 +13,7 @@ use storage::{
     Batch, Direction, KeyRange, ReadError, Text, View,
     schema::{
         jobs::{RemoteMembers, RoomServers},
-        rooms::Membership,
+        rooms::{Membership, PartialNote, PartialNotes, PartialRooms, PartialStage},
         users::AccountNames,
     },
 };
@@ -72,6 +72,8 @@ impl Members {
         let mut with_others = self.has_others(&change.view, change.room).await?;
         let own = (change.room, Text::new(self.server_name.as_str()));
         let with_us = change.view.contains::<RoomServers>(&own).await?;
+        let partial = change.view.get::<PartialRooms>(&(change.room,)).await?;
+        let is_whole = partial.is_none_or(|row| matches!(row.value.stage, PartialStage::Whole { .. }));
         for (server, more) in servers {
             let key = (change.room, Text::new(server.as_str()));
             let before = change.view.get::<RoomServers>(&key).await?.unwrap_or(0);
@@ -87,7 +89,9 @@ impl Members {
             if before == 0 && more > 0 && server != self.server_name {
                 with_others = true;
                 // Who comes with the room itself is told of by the job of the user who brings it.
-                if with_us {
+                // Those that were said to be in a room whose state was partial have been told of changes all along.
+                let noted = (change.room, PartialNote::Server, key.1.clone());
+                if with_us && is_whole && !change.view.contains::<PartialNotes>(&noted).await? {
                     DeviceMarks::server_has_come(batch, change.room, server);
                 }
             }

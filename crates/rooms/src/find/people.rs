@@ -64,7 +64,7 @@ pub struct Person {
 type Place = (Fit, bool, bool, OwnedUserId);
 
 impl Reads {
-    /// The users whose name or id fits a term, without the reader: those of this server as far as they are searched, and those of other servers who
+    /// The users whose name or id fits a term: those of this server as far as they are searched, and those of other servers who
     /// share a room with the reader.
     pub async fn find_people(
         &self,
@@ -97,9 +97,7 @@ impl Reads {
             if people.len() == most {
                 break;
             }
-            if found.user_nid == reader.user_nid
-                || !(searched == Searched::Everybody || self.may_meet(view, &own, found.user_nid).await?)
-            {
+            if searched != Searched::Everybody && !self.may_meet(view, &own, found.user_nid).await? {
                 continue;
             }
             let profile = self.0.users.profiles().get(&found.user_id).await.map_err(read_error)?.unwrap_or_default();

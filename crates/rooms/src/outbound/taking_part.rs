@@ -4,7 +4,7 @@
 use std::{cell::LazyCell, collections::BTreeSet, sync::Arc};
 
 use imbl::OrdMap;
-use primitives::{NodeId, RoomNid, Slot};
+use primitives::{NodeId, RoomNid, Slot, StreamPosition};
 use quick_cache::{Weighter, sync::Cache};
 use ruma::{OwnedServerName, ServerName, UserId};
 use storage::{
@@ -15,6 +15,7 @@ use storage::{
 use super::Servers;
 use crate::{
     load::corrupt,
+    partial::{Period, noted_servers},
     read::RoomView,
     state::{self, EMPTY, Entry},
 };
@@ -23,6 +24,8 @@ use crate::{
 const REMEMBERED: u64 = 200_000;
 /// Rooms that are expected to be remembered.
 const ROOMS: usize = 10_000;
+/// Rooms whose state is partial of which the servers are remembered.
+const NOTED: usize = 100;
 /// Slots whose keys are read at once.
 const AT_ONCE: usize = 500;
 
@@ -48,11 +51,13 @@ impl Weighter<RoomNid, Arc<Known>> for ByServers {
 #[derive(Debug)]
 pub(crate) struct TakingPart {
     rooms: Cache<RoomNid, Arc<Known>, ByServers>,
+    /// By room and the position of the join: the servers that are said to be in a room whose state is partial.
+    noted: Cache<(RoomNid, StreamPosition), Servers>,
 }
 
 impl Default for TakingPart {
     fn default() -> Self {
-        Self { rooms: Cache::with_weighter(ROOMS, REMEMBERED, ByServers) }
+        Self { rooms: Cache::with_weighter(ROOMS, REMEMBERED, ByServers), noted: Cache::new(NOTED) }
     }
 }
 
@@ -84,6 +89,18 @@ impl TakingPart {
         let known = Known { root, joined, others: Arc::clone(&others) };
         self.rooms.insert(room.nid, Arc::new(known));
         Ok(others)
+    }
+
+    /// The servers that are said to be in a room whose state is partial; `None` where it is whole.
+    pub(crate) async fn noted(&self, room: &RoomView<'_>) -> Result<Option<Servers>, ReadError> {
+        let Some(period) = Period::open(room.view, room.nid).await? else { return Ok(None) };
+        let key = (room.nid, period.began);
+        if let Some(known) = self.noted.get(&key) {
+            return Ok(Some(known));
+        }
+        let servers: Servers = Arc::new(noted_servers(room.view, room.nid).await?.into_iter().collect());
+        self.noted.insert(key, Arc::clone(&servers));
+        Ok(Some(servers))
     }
 
     /// Takes out those whom the room's ACL denies in a state (client-server API, "Server ACLs").

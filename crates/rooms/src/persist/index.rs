@@ -17,7 +17,7 @@ pub(crate) const MAX_PENDING: usize = 100;
 
 impl Change {
     /// Indexes an accepted event by what it relates to or redacts, and finds redactions of it that came before it.
-    pub(super) async fn index(&mut self, event: &Judged, rix: Rix) -> Result<(), ReadError> {
+    pub(crate) async fn index(&mut self, event: &Judged, rix: Rix) -> Result<(), ReadError> {
         if let Some(relation) = relation_of(&event.pdu, self.context.storage.hash()) {
             self.relate(&relation, event, rix).await?;
         }
@@ -48,7 +48,7 @@ impl Change {
     }
 
     /// Announced before it is visible, as readers take a room without redactions for such.
-    async fn put_redaction(&mut self, key: &(RoomNid, [u8; 16], Rix), target: Rix) -> Result<(), ReadError> {
+    pub(crate) async fn put_redaction(&mut self, key: &(RoomNid, [u8; 16], Rix), target: Rix) -> Result<(), ReadError> {
         self.context.activity.redacts(key.0);
         self.batch.put::<Redactions>(key, &());
         self.unrelate(target).await

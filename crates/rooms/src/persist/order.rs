@@ -30,7 +30,7 @@ struct Followed {
 impl Change {
     /// Makes an accepted event an extremity in the place of those that it follows. Answers whether that changed the extremities: an event
     /// whose accepted children were here first is none.
-    pub(super) async fn extend_tips(
+    pub(crate) async fn extend_tips(
         &mut self,
         event: &Judged,
         rix: Rix,
@@ -56,7 +56,7 @@ impl Change {
     /// ```text
     /// extremity ◄── event ◄── child        (the child was here first)
     /// ```
-    pub(super) async fn follow_across(&mut self, event: &Judged) -> Result<(), ReadError> {
+    pub(crate) async fn follow_across(&mut self, event: &Judged) -> Result<(), ReadError> {
         let children = self.accepted_children(event.pdu.event_id()).await?;
         if children.is_empty() {
             return Ok(());
@@ -80,7 +80,7 @@ impl Change {
         before != self.memory.tips.len()
     }
 
-    fn note_tips(&mut self) {
+    pub(crate) fn note_tips(&mut self) {
         let memory = &mut self.memory;
         memory.head.extremities = memory.tips.iter().map(|tip| tip.rix).collect();
         memory.head.depth = memory.tips.iter().map(|tip| tip.pdu.depth()).max().unwrap_or(0);
@@ -147,7 +147,7 @@ impl Change {
     }
 
     /// Remembers what is missing before this event, and that this event is missing before none any more.
-    pub(super) async fn close_gaps(&mut self, event: &Judged, rix: Rix) -> Result<(), ReadError> {
+    pub(crate) async fn close_gaps(&mut self, event: &Judged, rix: Rix) -> Result<(), ReadError> {
         let room = self.memory.info.nid;
         // History is followed across what was rejected: others may have accepted it.
         let followed = event.is_visible() || event.kind == EventKind::Backfilled;
@@ -198,7 +198,7 @@ impl Change {
     }
 
     /// Writes the header of an event that is stored, or part of this change, anew.
-    fn revise(&mut self, rix: Rix, event: StoredEvent) {
+    pub(crate) fn revise(&mut self, rix: Rix, event: StoredEvent) {
         let header = Positioned { position: event.position, value: event.header.clone() };
         self.batch.put::<EventHeaders>(&(self.memory.info.nid, rix), &header);
         let known = if self.events.contains_key(&rix) { &mut self.events } else { &mut self.revised };

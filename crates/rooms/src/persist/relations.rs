@@ -65,7 +65,7 @@ impl Change {
     }
 
     /// Takes away the relation of an event that is redacted, if it has one that still counts.
-    pub(super) async fn unrelate(&mut self, rix: Rix) -> Result<(), ReadError> {
+    pub(crate) async fn unrelate(&mut self, rix: Rix) -> Result<(), ReadError> {
         self.relations.redacted.insert(rix);
         let event = self.event(rix).await?;
         let Some(relation) = relation_of(&event.pdu, self.context.storage.hash()) else { return Ok(()) };

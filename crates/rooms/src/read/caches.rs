@@ -6,6 +6,7 @@ use primitives::{KeyedHash, Rix, RoomNid, Slot, UserNid};
 use quick_cache::sync::Cache;
 use ruma::{OwnedRoomId, OwnedServerName, UserId};
 use storage::{ReadError, View, schema::rooms::SlotKey};
+use tokio::sync::Notify;
 use users::{Users, ignoring::IgnoredUsers};
 
 use crate::{
@@ -48,6 +49,8 @@ pub struct Caches {
     pub(crate) about: AboutCache,
     /// Whether an `m.room.server_acl` event lets a server take part: to match every pattern of a long list is done once.
     pub(crate) acl: Cache<(String, OwnedServerName), bool>,
+    /// The state of some room is whole that was not.
+    pub(crate) made_whole: Notify,
     /// Those who may have asked to be erased; none where nothing is shown to anybody.
     users: Option<Users>,
     ignored: Cache<UserNid, Arc<IgnoredUsers>>,
@@ -75,6 +78,7 @@ impl Caches {
             about: AboutCache::default(),
             acl: Cache::new(ACL_DECISIONS),
             ignored: Cache::new(IGNORED),
+            made_whole: Notify::new(),
             users: None,
         }
     }

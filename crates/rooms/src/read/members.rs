@@ -13,6 +13,7 @@ use storage::{
 
 use super::{Access, ReadRoomError, Reader, Reads, RoomView, Shower};
 use crate::{
+    partial::Period,
     render::ClientEvent,
     tokens::{BadToken, PageToken},
     visibility::Standing,
@@ -53,6 +54,7 @@ impl Reads {
         room_id: &RoomId,
         request: MembersRequest,
     ) -> Result<Vec<ClientEvent>, ReadRoomError> {
+        self.until_whole(reader, room_id).await?;
         let view = self.0.storage.view();
         let room = self.room(&view, room_id).await?.ok_or(ReadRoomError::Forbidden)?;
         let mut shower = Shower::open(&room, reader, self.0.clock.now()).await?;
@@ -86,9 +88,12 @@ impl Reads {
         };
         match room.last_event_at(at).await? {
             Some((rix, root)) => {
-                root_after(shower, access, rix).await?;
+                let after = root_after(shower, access, rix).await?;
+                // What the log says of then is what was known then.
+                let was_partial = Period::of(room.view, room.nid).await?.is_some_and(|period| period.covers(at));
                 Ok(match access {
                     Access::UntilLeft { rix: left, root: as_left, .. } if rix > left => as_left,
+                    _ if was_partial => after,
                     _ => root,
                 })
             }
@@ -98,6 +103,7 @@ impl Reads {
 
     /// The users who are in a room, for one who is in it too.
     pub async fn joined_members(&self, reader: &Reader, room_id: &RoomId) -> Result<JoinedMembers, ReadRoomError> {
+        self.until_whole(reader, room_id).await?;
         let view = self.0.storage.view();
         let room = self.room(&view, room_id).await?.ok_or(ReadRoomError::Forbidden)?;
         let shower = Shower::open(&room, reader, self.0.clock.now()).await?;
@@ -152,7 +158,7 @@ impl RoomView<'_> {
             for (_, entry) in page.rows {
                 match entry {
                     RoomLogEntry::Event { rix, root, .. } => return Ok(Some((rix, state.unwrap_or(root)))),
-                    RoomLogEntry::Reset { new, .. } => state = state.or(Some(new)),
+                    RoomLogEntry::Reset { new, .. } | RoomLogEntry::Whole { new, .. } => state = state.or(Some(new)),
                     RoomLogEntry::DeviceChange { .. } => {}
                 }
             }

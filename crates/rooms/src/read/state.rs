@@ -8,6 +8,7 @@ use crate::render::ClientEvent;
 impl Reads {
     /// All of a room's state: as it is for members and in world-readable rooms, as it was when they left for those who left.
     pub async fn state(&self, reader: &Reader, room_id: &RoomId) -> Result<Vec<ClientEvent>, ReadRoomError> {
+        self.until_whole(reader, room_id).await?;
         let view = self.0.storage.view();
         let room = self.room(&view, room_id).await?.ok_or(ReadRoomError::Forbidden)?;
         let mut shower = Shower::open(&room, reader, self.0.clock.now()).await?;
@@ -26,6 +27,7 @@ impl Reads {
         event_type: &str,
         state_key: &str,
     ) -> Result<ClientEvent, ReadRoomError> {
+        self.until_known(reader, room_id, event_type, state_key).await?;
         let view = self.0.storage.view();
         let room = self.room(&view, room_id).await?.ok_or(ReadRoomError::Forbidden)?;
         let mut shower = Shower::open(&room, reader, self.0.clock.now()).await?;

@@ -67,8 +67,8 @@ pub struct RemoteReceipt {
     pub user_id: OwnedUserId,
     /// About what.
     pub thread: Thread,
-    /// Up to which event.
-    pub event_id: OwnedEventId,
+    /// Up to which event: the id as the other server has it.
+    pub event_id: String,
     /// When, as the other server says.
     pub ts: u64,
 }
@@ -78,7 +78,7 @@ struct Moved<'a> {
     user_id: &'a str,
     receipt_type: ReceiptType,
     thread: &'a Thread,
-    event_id: &'a EventId,
+    event_id: &'a str,
     ts: u64,
     /// Where its event is, if it is known.
     place: Option<Place>,
@@ -100,7 +100,7 @@ impl Room {
             for (receipt_type, thread, event_id) in &marks.receipts {
                 let place = Some(seen(&room, &mut eyes, event_id, thread).await?);
                 let (user_id, receipt_type) = (reader.user_id.as_str(), *receipt_type);
-                let moved = Moved { user_id, receipt_type, thread, event_id, ts, place };
+                let moved = Moved { user_id, receipt_type, thread, event_id: event_id.as_str(), ts, place };
                 write(&room, &mut batch, &moved, &mut written).await?;
             }
             let public = marks.receipts.iter().any(|(receipt_type, ..)| *receipt_type == ReceiptType::Read);
@@ -139,7 +139,7 @@ impl Room {
             let room = room.ok_or(ReceiptError::NotInRoom)?;
             let (mut batch, mut written) = (Batch::new(), 0);
             for ((user_id, thread), (event_id, ts)) in &newest {
-                let place = Place::find(&room, event_id.as_str()).await?;
+                let place = Place::find(&room, event_id).await?;
                 let (user_id, receipt_type) = (user_id.as_str(), ReceiptType::Read);
                 let moved = Moved { user_id, receipt_type, thread, event_id, ts: *ts, place };
                 write(&room, &mut batch, &moved, &mut written).await?;
@@ -238,7 +238,7 @@ async fn write(room: &RoomView<'_>, batch: &mut Batch, moved: &Moved<'_>, writte
         let before = Place::find(room, &old.value.event_id).await?;
         // Where one of the two is not known, the later word counts.
         let forward = matches!((before, moved.place), (Some(before), Some(now)) if before < now);
-        if old.value.event_id == moved.event_id.as_str() || (before.is_some() && moved.place.is_some() && !forward) {
+        if old.value.event_id == moved.event_id || (before.is_some() && moved.place.is_some() && !forward) {
             return Ok(());
         }
         batch.delete::<ReceiptLog>(&(room.nid, old.position, old.value.log_index));

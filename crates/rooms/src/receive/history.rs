@@ -164,6 +164,7 @@ impl Change {
             local: EventLocal::default(),
             relay: false,
             known_as,
+            given: place.given,
         })
         .await?;
         self.note_past_member(event, &verdict).await?;

@@ -13,7 +13,7 @@ use super::{GivenState, Prepared, Received};
 use crate::{
     AuthError, Pdu,
     auth::{authorise, check_auth_events, lookup_types_for},
-    change::Change,
+    change::{Change, StateSlice},
     event_key::event_key,
     load::StoredEvent,
     merge::MAX_EXTREMITIES,
@@ -21,12 +21,15 @@ use crate::{
     state,
 };
 
-/// Where a received event stands.
-pub(super) struct Place {
-    pub(super) rank: Rank,
-    pub(super) root_before: NodeId,
-    pub(super) prev: Vec<Rix>,
-    pub(super) missing_prev: Vec<OwnedEventId>,
+/// Where a received event stands; an outlier stands nowhere.
+#[derive(Default)]
+pub(crate) struct Place {
+    pub(crate) rank: Rank,
+    pub(crate) root_before: NodeId,
+    pub(crate) prev: Vec<Rix>,
+    pub(crate) missing_prev: Vec<OwnedEventId>,
+    /// The roots of the states that it was given in the place of those that are missing.
+    pub(crate) given: Vec<NodeId>,
 }
 
 /// The auth events of an event; `None` in the place of one that belongs to another room.
@@ -71,7 +74,7 @@ impl Change {
             Err(received) => return Ok(received),
         };
         let place = if event.outlier {
-            Place { rank: Rank::default(), root_before: state::EMPTY, prev: Vec::new(), missing_prev: Vec::new() }
+            Place::default()
         } else {
             match self.place_of(event, None).await? {
                 Ok(place) => place,
@@ -95,6 +98,7 @@ impl Change {
             local: event.local.clone(),
             relay: event.relay,
             known_as,
+            given: place.given,
         })
         .await?;
         Ok(Received::Stored(id, verdict))
@@ -150,6 +154,7 @@ impl Change {
         before: Option<NodeId>,
     ) -> Result<Result<Place, Vec<OwnedEventId>>, ReadError> {
         let (mut prev, mut missing_prev, mut roots, mut rank) = (Vec::new(), Vec::new(), Vec::new(), None);
+        let mut given_roots = Vec::new();
         for id in event.pdu.prev_events() {
             let Some(rix) = self.find(id).await? else {
                 missing_prev.push(id.clone());
@@ -178,18 +183,19 @@ impl Change {
             }
             for given in event.given.iter().filter(|_| before.is_none()) {
                 match given {
-                    GivenState::Staged(root) => roots.push(*root),
+                    GivenState::Staged(root) => given_roots.push(*root),
                     GivenState::Events(ids) => match self.given_state(ids).await? {
-                        Ok(root) => roots.push(root),
+                        Ok(root) => given_roots.push(root),
                         Err(missing) => return Ok(Err(missing)),
                     },
                 }
             }
             rank = Some(Rank(self.memory.head.max_rank.0 + Rank::GAP - 1));
         }
+        roots.extend(&given_roots);
         let root_before = self.resolved(&roots).await?;
         let rank = rank.map_or(Rank::FIRST, Rank::next);
-        Ok(Ok(Place { rank, root_before, prev, missing_prev }))
+        Ok(Ok(Place { rank, root_before, prev, missing_prev, given: given_roots }))
     }
 
     /// The state that consists of these events, or those of them that are not here.
@@ -215,7 +221,7 @@ impl Change {
     }
 
     /// The verdict on an event; `None` if the room's policy server is to be asked first.
-    async fn judge(
+    pub(crate) async fn judge(
         &mut self,
         event: &Prepared,
         auth: &[Option<(Rix, StoredEvent)>],
@@ -233,7 +239,8 @@ impl Change {
         let soft_failed = |reason: &str| Ok(Some(Verdict::SoftFailed(reason.to_owned())));
         let current = self.memory.head.root;
         if current != place.root_before
-            && let Err(error) = self.judge_by_state(pdu, current).await?
+            && let Err(error) =
+                self.judge_by_state(pdu, current, auth.iter().flatten().map(|(_, event)| &event.pdu)).await?
         {
             return soft_failed(&format!("by the current state: {error}"));
         }
@@ -271,7 +278,7 @@ impl Change {
             return Ok(Verdict::Rejected(format!("by its auth events: {error}")));
         }
         if let Some(root) = root_before
-            && let Err(error) = self.judge_by_state(pdu, root).await?
+            && let Err(error) = self.judge_by_state(pdu, root, auth.iter()).await?
         {
             return Ok(Verdict::Rejected(format!("by the state before it: {error}")));
         }
@@ -303,12 +310,54 @@ impl Change {
         Ok(check_auth_events(pdu, by_id).and_then(|()| authorise(pdu, by_key)))
     }
 
-    async fn judge_by_state(&mut self, pdu: &Pdu, root: NodeId) -> Result<Result<(), AuthError>, ReadError> {
+    /// The judgement by a state. Where that is partial, a member whom it doesn't hold is not absent but unknown: then the event's own auth events, given
+    /// here too, tell of them (MSC3902).
+    async fn judge_by_state<'a>(
+        &mut self,
+        pdu: &Pdu,
+        root: NodeId,
+        auth: impl Iterator<Item = &'a Pdu>,
+    ) -> Result<Result<(), AuthError>, ReadError> {
         let keys = match lookup_types_for(pdu) {
             Ok(keys) => keys,
             Err(error) => return Ok(Err(error)),
         };
-        let slice = self.state_events(root, &keys).await?;
-        Ok(authorise(pdu, |kind, key| slice.pdu(kind, key)))
+        let mut slice = self.state_events(root, &keys).await?;
+        if !self.is_partial() {
+            return Ok(authorise(pdu, |kind, key| slice.pdu(kind, key)));
+        }
+        let told: Vec<_> = auth.filter(|event| event.kind() == "m.room.member").cloned().collect();
+        let is_other = |one: &Pdu| {
+            let known = one.state_key().and_then(|key| slice.get(one.kind(), key));
+            known.is_some_and(|known| known.pdu.event_id() != one.event_id())
+        };
+        if told.iter().any(is_other) {
+            let root = self.with_told(&slice, &told).await?;
+            slice = self.state_events(root, &keys).await?;
+        }
+        let told = |kind: &str, key: &str| told.iter().find(|event| event.is_state(kind, key)).cloned();
+        Ok(authorise(pdu, |kind, key| slice.pdu(kind, key).or_else(|| told(kind, key))))
+    }
+
+    /// What a part of a partial state makes together with members of whom an event tells otherwise: what is known may be what should not have been accepted.
+    async fn with_told(&mut self, slice: &StateSlice, told: &[Pdu]) -> Result<NodeId, ReadError> {
+        let (mut known, mut otherwise) = (Vec::new(), Vec::new());
+        for (event_type, state_key, event) in &slice.0 {
+            let key = SlotKey { event_type: event_type.clone(), state_key: state_key.clone() };
+            let slot = self.slot(&key).await?;
+            known.push(state::Change { slot, rix: event.rix, membership: event.pdu.membership() });
+        }
+        for event in told {
+            let (Some(rix), Some(state_key)) = (self.find(event.event_id()).await?, event.state_key()) else {
+                continue;
+            };
+            let key = SlotKey { event_type: event.kind().to_owned(), state_key: state_key.to_owned() };
+            let slot = self.slot(&key).await?;
+            otherwise.push(state::Change { slot, rix, membership: event.membership() });
+        }
+        let hash = self.context.storage.hash();
+        let known = self.trees.apply(state::EMPTY, &known, &hash).await?;
+        let otherwise = self.trees.apply(known, &otherwise, &hash).await?;
+        self.resolved(&[known, otherwise]).await
     }
 }

@@ -13,7 +13,10 @@ use primitives::canonical;
 use ruma::{
     OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId, canonical_json::CanonicalJsonObject,
 };
-use storage::{Batch, schema::rooms::Verdict};
+use storage::{
+    Batch,
+    schema::rooms::{EventHeaders, Membership, Verdict},
+};
 use users::Limit;
 
 use super::{
@@ -23,7 +26,9 @@ use super::{
 };
 use crate::{
     Details, Pdu, RoomVersion,
+    event_key::find_event,
     outgoing::SendError,
+    partial::PartialJoin,
     receive::{Incoming, Received},
     registry::{RoomError, Rooms},
     room::Room,
@@ -59,6 +64,8 @@ impl Rooms {
     ) -> Result<(), RemoteMembershipError> {
         let (reason, content) = (details.reason.clone(), details.content.clone());
         match self.serving_room(room_id).await? {
+            // Whether the user may join, others know.
+            Some(room) if self.remote().is_some() && room.is_unknown(user).await? => {}
             Some(room) => match room.join(user, details).await {
                 // Somebody of another server can vouch, if there is another.
                 Err(SendError::NobodyVouches) if self.remote().is_some() => {}
@@ -130,7 +137,9 @@ impl Rooms {
     async fn join_through(self, wish: Wish, servers: Vec<OwnedServerName>) -> Result<(), RemoteMembershipError> {
         let _turn = self.under_way().turn(&wish.room_id).lock_owned().await;
         // Another user's join may have brought the room meanwhile.
-        if let Some(room) = self.serving_room(&wish.room_id).await? {
+        if let Some(room) = self.serving_room(&wish.room_id).await?
+            && !room.is_unknown(&wish.user).await?
+        {
             let details = Details { content: wish.content.clone(), ..Details::default() };
             match room.join(&wish.user, details).await {
                 Err(SendError::NobodyVouches) => {}
@@ -161,9 +170,32 @@ impl Rooms {
         let template = remote.client.make_membership(server, Making::Join, room_id, user, &versions).await?;
         let version = version_of(&template)?;
         let join = from_template(self.context(), room_id, user, content.clone(), &template)?;
+        if self.names_ban(user, &join).await? {
+            return Err(SendError::forbidden("you are banned from the room").into());
+        }
         let event = object(&join)?;
-        let answer = remote.client.send_join(server, room_id, join.event_id(), &event, false).await?;
-        self.take_over(remote, version, join, &answer).await
+        // Where this server speaks for the room already, the state has to be whole that the join comes with; unless that is being fetched.
+        let omit_members = match self.serving_room(room_id).await? {
+            Some(room) => room.is_unknown(user).await?,
+            None => self.options().partial_state_joins,
+        };
+        let answer = remote.client.send_join(server, room_id, join.event_id(), &event, omit_members).await?;
+        self.take_over(remote, version, join, (&answer, server)).await
+    }
+
+    /// Whether a join is said to be authorised by an event that is known here and bans who joins.
+    async fn names_ban(&self, user: &UserId, join: &Pdu) -> Result<bool, RemoteMembershipError> {
+        let Ok(room) = self.room(join.room_id()).await else { return Ok(false) };
+        let view = self.context().storage.view();
+        for id in join.auth_events() {
+            let Some(rix) = find_event(&view, room.nid(), id).await? else { continue };
+            let Some(header) = view.get::<EventHeaders>(&(room.nid(), rix)).await? else { continue };
+            let header = header.value;
+            if header.membership == Some(Membership::Ban) && header.state_key.as_deref() == Some(user.as_str()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Makes the room that came with a join one of this server's; in a room that this server is in, only takes in the join.
@@ -172,38 +204,59 @@ impl Rooms {
         remote: &Remote,
         version: RoomVersion,
         join: Pdu,
-        answer: &JoinedRoom,
+        (answer, server): (&JoinedRoom, &ServerName),
     ) -> Result<(), RemoteMembershipError> {
         let parts = answer.read()?;
         let join = signed(version, join, &parts)?;
         let room_id = join.room_id().to_owned();
-        let Given { events, state, keys } = given(version, &room_id, &parts).await?;
-        let keys = keys.fetch(remote, &self.context().clock).await;
+        if parts.members_omitted && !self.options().partial_state_joins {
+            return Err(RemoteMembershipError::Unusable("its state lacks the members".to_owned()));
+        }
+        let partial = parts.members_omitted.then(|| PartialJoin { via: server.to_owned(), servers: named(&parts) });
+        let given = given(version, &room_id, &parts).await?;
         let staging = self.stage(&room_id, version).await?;
-        let mut stored = Vec::with_capacity(state.len());
-        for part in events.chunks(AT_ONCE) {
-            let part = part.iter().map(|text| text.as_bytes().to_vec()).collect();
-            for received in staging.take_in(part, &keys).await? {
-                match received {
-                    Received::Stored(id, Verdict::Rejected(reason)) => {
-                        tracing::debug!(%room_id, event_id = %id, %reason, "an event of a room that is joined is rejected");
-                    }
-                    Received::Stored(id, _) if state.contains(&id) => stored.push(id),
-                    Received::Stored(..) => {}
-                    Received::Missing(id, _) => {
-                        tracing::debug!(%room_id, event_id = %id, "an event of a room that is joined can't be judged");
-                    }
-                    Received::Invalid(reason) => {
-                        tracing::debug!(%room_id, %reason, "an event of a room that is joined is not valid");
-                    }
+        let stored = take_in(&staging, remote, given).await?;
+        match self.serving_room(&room_id).await? {
+            Some(room) if partial.is_some() => receive_vetted(&room, remote, server, &join).await,
+            Some(room) => receive_join(&room, remote, join, stored).await,
+            None => begin(staging, remote, join, &stored, partial).await,
+        }
+    }
+}
+
+/// The servers that are said to be in a room.
+fn named(parts: &JoinedRoomParts<'_>) -> Vec<OwnedServerName> {
+    parts.servers_in_room.iter().filter_map(|name| OwnedServerName::try_from(name.as_str()).ok()).collect()
+}
+
+/// Takes in the events of a room that is being put together. Answers which of its state are stored.
+pub(super) async fn take_in(
+    staging: &Staging,
+    remote: &Remote,
+    Given { events, state, keys }: Given<'_>,
+) -> Result<Vec<ruma::OwnedEventId>, RemoteMembershipError> {
+    let room_id = staging.id();
+    let keys = keys.fetch(remote, staging.clock()).await;
+    let mut stored = Vec::with_capacity(state.len());
+    for part in events.chunks(AT_ONCE) {
+        let part = part.iter().map(|text| text.as_bytes().to_vec()).collect();
+        for received in staging.take_in(part, &keys).await? {
+            match received {
+                Received::Stored(id, Verdict::Rejected(reason)) => {
+                    tracing::debug!(%room_id, event_id = %id, %reason, "an event of a room that is joined is rejected");
+                }
+                Received::Stored(id, _) if state.contains(&id) => stored.push(id),
+                Received::Stored(..) => {}
+                Received::Missing(id, _) => {
+                    tracing::debug!(%room_id, event_id = %id, "an event of a room that is joined can't be judged");
+                }
+                Received::Invalid(reason) => {
+                    tracing::debug!(%room_id, %reason, "an event of a room that is joined is not valid");
                 }
             }
         }
-        match self.serving_room(&room_id).await? {
-            Some(room) => receive_join(&room, remote, join, stored).await,
-            None => begin(staging, remote, join, &stored).await,
-        }
     }
+    Ok(stored)
 }
 
 async fn begin(
@@ -211,9 +264,10 @@ async fn begin(
     remote: &Remote,
     join: Pdu,
     state: &[ruma::OwnedEventId],
+    partial: Option<PartialJoin>,
 ) -> Result<(), RemoteMembershipError> {
     let state = staging.state(state).await?;
-    staging.begin(join.json().as_bytes().to_vec(), state, remote, Batch::new()).await?;
+    staging.begin_with(join.json().as_bytes().to_vec(), state, remote, Batch::new(), partial).await?;
     Ok(())
 }
 
@@ -227,6 +281,21 @@ async fn receive_join(
     let incoming = Incoming { state_before: Some(state), ..Incoming::new(join.json().as_bytes()) };
     let received = room.receive(vec![incoming], remote).await?;
     match received.into_iter().next() {
+        Some(Received::Stored(_, Verdict::Accepted)) => Ok(()),
+        other => Err(RemoteMembershipError::Unusable(format!("the join is not good here: {other:?}"))),
+    }
+}
+
+/// Takes in a join that another server has let in, in a room the state of which is being fetched: what it follows is known here, or is fetched.
+async fn receive_vetted(
+    room: &Room,
+    remote: &Remote,
+    server: &ServerName,
+    join: &Pdu,
+) -> Result<(), RemoteMembershipError> {
+    let prepared = room.prepare(Incoming::new(join.json().as_bytes()), remote).await;
+    let prepared = prepared.map_err(RemoteMembershipError::Unusable)?;
+    match room.receive_with_missing(remote, server, vec![prepared]).await?.into_iter().next() {
         Some(Received::Stored(_, Verdict::Accepted)) => Ok(()),
         other => Err(RemoteMembershipError::Unusable(format!("the join is not good here: {other:?}"))),
     }

@@ -109,9 +109,9 @@ impl<'a> Pull<'a> {
 
     /// What becomes of the event with all that can be had.
     async fn complete(&self, event: &Prepared, answer: Received) -> Result<Received, ReceiveError> {
-        let answer = self.with_auth_events(event, answer).await?;
-        if !matches!(answer, Received::Missing(..)) {
-            return Ok(answer);
+        // What lies between often brings what authorises the event, and the state at a gap always does.
+        if self.room.not_in_timeline(event.pdu.prev_events()).await?.is_empty() {
+            return self.with_auth_events(event, answer).await;
         }
         for pulled in self.between(&event.pdu).await? {
             self.place(pulled).await?;
@@ -122,13 +122,12 @@ impl<'a> Pull<'a> {
 
     /// Takes in an event that was pulled; where it doesn't follow what is known, with the state there.
     async fn place(&self, mut event: Prepared) -> Result<(), ReceiveError> {
-        let answer = self.room.receive_one(event.clone()).await?;
-        let Received::Missing(..) = self.with_auth_events(&event, answer).await? else { return Ok(()) };
         for id in self.room.not_in_timeline(event.pdu.prev_events()).await? {
             let Some(state) = self.state_after(&id).await? else { return Ok(()) };
             event.given.push(state);
         }
-        self.room.receive_one(event).await.map(drop)
+        let answer = self.room.receive_one(event.clone()).await?;
+        self.with_auth_events(&event, answer).await.map(drop)
     }
 
     /// What becomes of an event once the auth events that it misses are here, if they can be had.

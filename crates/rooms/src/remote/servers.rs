@@ -6,7 +6,12 @@ use storage::{
     schema::rooms::{Membership, RoomServerSlots},
 };
 
-use crate::{current::Current, registry::Rooms, room::Room};
+use crate::{
+    current::Current,
+    partial::{Period, noted_servers},
+    registry::Rooms,
+    room::Room,
+};
 
 /// Servers that are asked at most.
 pub(super) const MOST: usize = 20;
@@ -90,6 +95,13 @@ impl Room {
                 }
             }
             rest = page.rest;
+        }
+        if Period::open(current.view(), self.nid()).await?.is_some() {
+            for server in noted_servers(current.view(), self.nid()).await? {
+                if servers.len() < limit && !servers.contains(&server) {
+                    servers.push(server);
+                }
+            }
         }
         Ok(servers)
     }

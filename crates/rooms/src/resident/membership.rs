@@ -60,6 +60,7 @@ impl Room {
         if pdu.event_id() != event_id {
             return invalid("the event has another id than the path");
         }
+        self.check_serves(origin, *making).await?;
         if pdu.kind() != "m.room.member" || pdu.membership() != Some(membership_of(*making)) {
             return invalid("it is not the member event that belongs here");
         }
@@ -72,7 +73,6 @@ impl Room {
         if !pdu.content_hash_matches() {
             return invalid("the event's content doesn't fit its hash");
         }
-        self.check_serves(origin).await?;
         Ok(pdu)
     }
 

@@ -13,6 +13,7 @@ use crate::{
     Pdu,
     membership::AUTHORISER,
     outgoing::{Outgoing, SendError},
+    partial::Period,
     room::Room,
     worker::{DraftRequest, Request},
 };
@@ -36,7 +37,7 @@ impl Room {
         if user.server_name() != origin {
             return Err(ResidentError::Forbidden("the user is of another server".to_owned()));
         }
-        self.check_serves(origin).await?;
+        self.check_serves(origin, making).await?;
         if making != Making::Leave && !versions.iter().any(|version| version == self.version().as_str()) {
             return Err(ResidentError::IncompatibleVersion(self.version()));
         }
@@ -67,8 +68,12 @@ impl Room {
     }
 
     /// Refuses to serve a room that nobody of this server is in, and servers that its ACL keeps out.
-    pub(super) async fn check_serves(&self, origin: &ServerName) -> Result<(), ResidentError> {
+    /// Into a room whose members are not all known it lets nobody (MSC3902).
+    pub(super) async fn check_serves(&self, origin: &ServerName, making: Making) -> Result<(), ResidentError> {
         let current = self.current().await?;
+        if making != Making::Leave && Period::open(current.view(), self.nid()).await?.is_some() {
+            return Err(ResidentError::UnknownRoom);
+        }
         if !current.has_server(&self.context().options.server_name).await? {
             return Err(ResidentError::UnknownRoom);
         }

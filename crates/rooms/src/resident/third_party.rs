@@ -6,7 +6,7 @@ use ruma::{
     canonical_json::{CanonicalJsonObject, CanonicalJsonValue},
 };
 
-use super::ResidentError;
+use super::{Making, ResidentError};
 use crate::{Outgoing, room::Room};
 
 impl Room {
@@ -45,7 +45,7 @@ impl Room {
                 "the invite is to be asked for at the server of who invited".to_owned(),
             ));
         }
-        self.check_serves(origin).await?;
+        self.check_serves(origin, Making::Join).await?;
         self.send_exchanged(&sender, &invited, third_party).await
     }
 

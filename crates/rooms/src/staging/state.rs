@@ -1,12 +1,15 @@
 //! The worker's part of staging: slots and tree nodes that no head points to, and the batch that points the head to them.
 
-use primitives::{NodeId, Rank};
+use primitives::{NodeId, Rank, Rix};
 use ruma::{OwnedEventId, UserId};
 use storage::{
     ReadError, Text,
     schema::{
-        jobs::StagedRooms,
-        rooms::{EventKind, EventLocal, RoomIds, RoomLogEntry, RoomRow, Rooms, SlotKey, SlotKeys, Verdict},
+        jobs::{self, JobKind, StagedRooms},
+        rooms::{
+            EventKind, EventLocal, PartialEvent, PartialEvents, RoomIds, RoomLogEntry, RoomRow, Rooms, SlotKey,
+            SlotKeys, Verdict,
+        },
     },
 };
 
@@ -73,29 +76,91 @@ impl Change {
         if pdu.kind() == "m.room.create" || pdu.prev_events().is_empty() {
             return Err(StageError::Refused("it is not an event on others".to_owned()));
         }
-        let verdict = self.judge_in_place(pdu, &auth, Some(begin.state)).await?;
+        if let Some(partial) = &begin.partial {
+            self.begin_partial(partial);
+            jobs::begin(&mut self.batch, JobKind::RESYNC, &(self.memory.info.nid,));
+            self.begins_job = true;
+        }
+        let note = self.note_of(begin, &prev, &missing_prev).await?;
+        let state = self.state_to_begin_with(begin, &note).await?;
+        let verdict = self.judge_in_place(pdu, &auth, Some(state)).await?;
         if let Verdict::Rejected(reason) | Verdict::SoftFailed(reason) = verdict {
             return Err(StageError::Refused(reason));
         }
         let mut rixes: Vec<_> = auth.iter().flatten().map(|(rix, _)| *rix).collect();
         rixes.sort_unstable();
         self.write_begun_room();
-        self.forget_tips(begin.state);
-        self.persist(Judged {
-            pdu: pdu.clone(),
-            kind: EventKind::Timeline,
-            verdict,
-            rank: Rank(self.memory.head.max_rank.0 + Rank::GAP),
-            root_before: begin.state,
-            auth: rixes,
-            prev,
-            missing_prev,
-            local: EventLocal::default(),
-            relay: false,
-            known_as,
-        })
-        .await?;
+        self.forget_tips(state);
+        let rank = self.rank_to_begin_with(&prev, &missing_prev).await?;
+        let number = self.memory.partial.as_ref().map(|partial| partial.next);
+        let rix = self
+            .persist(Judged {
+                pdu: pdu.clone(),
+                kind: EventKind::Timeline,
+                verdict,
+                rank,
+                root_before: state,
+                auth: rixes,
+                prev,
+                missing_prev,
+                local: EventLocal::default(),
+                relay: false,
+                known_as,
+                given: Vec::new(),
+            })
+            .await?;
+        if let Some(number) = number {
+            self.batch.put::<PartialEvents>(&(self.memory.info.nid, number), &PartialEvent { rix, ..note });
+        }
         Ok(true)
+    }
+
+    /// The state that was given; or where it is only a part, and all that the event follows is here, what that makes.
+    async fn state_to_begin_with(&mut self, begin: &Begin, note: &PartialEvent) -> Result<NodeId, ReadError> {
+        if begin.partial.is_none() || !note.awaits.is_empty() {
+            return Ok(begin.state);
+        }
+        let mut roots = Vec::with_capacity(note.prev.len());
+        for rix in &note.prev {
+            roots.push(self.header(*rix).await?.root_after);
+        }
+        self.resolved(&roots).await
+    }
+
+    /// One above what the event follows; where that is not all here, after a gap.
+    async fn rank_to_begin_with(&self, prev: &[Rix], missing_prev: &[OwnedEventId]) -> Result<Rank, ReadError> {
+        if !missing_prev.is_empty() {
+            return Ok(Rank(self.memory.head.max_rank.0 + Rank::GAP));
+        }
+        let mut highest = None;
+        for rix in prev {
+            highest = highest.max(Some(self.header(*rix).await?.rank));
+        }
+        Ok(highest.map_or(Rank::FIRST, Rank::next))
+    }
+
+    /// What the state before an event with which a room begins is made of: states that are still to be fetched, if only a part of it was given.
+    async fn note_of(
+        &self,
+        begin: &Begin,
+        prev: &[Rix],
+        missing_prev: &[OwnedEventId],
+    ) -> Result<PartialEvent, ReadError> {
+        let mut note = PartialEvent { begins: true, ..PartialEvent::default() };
+        if begin.partial.is_none() {
+            note.given.push(begin.state);
+            return Ok(note);
+        }
+        note.awaits = missing_prev.iter().map(ToString::to_string).collect();
+        for rix in prev {
+            let header = self.header(*rix).await?;
+            if header.root_after == state::EMPTY {
+                note.awaits.push(header.event_id);
+            } else {
+                note.prev.push(*rix);
+            }
+        }
+        Ok(note)
     }
 
     /// The rows by which a room is found, where it is new here.
@@ -128,7 +193,9 @@ impl Change {
                 let is_remote = is_member_slot(difference.slot)
                     && <&UserId>::try_from(key.state_key.as_str())
                         .is_ok_and(|user| user.server_name() != self.context.options.server_name);
-                if !is_remote {
+                // Of whom a partial state says nothing, nothing has changed.
+                let is_unknown = self.is_partial() && is_member_slot(difference.slot) && difference.after.is_none();
+                if !is_remote && !is_unknown {
                     let (old, new) =
                         (difference.before.map(|entry| entry.rix), difference.after.map(|entry| entry.rix));
                     changes.push(SlotChange { slot: difference.slot, key, old, new });

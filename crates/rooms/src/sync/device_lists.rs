@@ -55,6 +55,8 @@ struct Logged {
     users: BTreeSet<String>,
     /// Members may have come or gone.
     members_changed: bool,
+    /// The state was partial, with the first of these roots, and became whole, with the second.
+    whole: Option<(NodeId, NodeId)>,
     /// There was more than is looked at.
     cut: bool,
 }
@@ -141,7 +143,16 @@ impl Reads {
         }
         let root = root_at(&room, since).await?;
         let knew = !newly || was_member(&room, reader, root).await?;
-        for difference in room.diff(root, head.root).await? {
+        let mut differences = Vec::new();
+        if let Some((partial, whole)) = logged.whole {
+            differences.extend(room.diff(root, partial).await?);
+            // Who was unknown has neither come nor gone: of whom something was heard meanwhile, the log tells.
+            differences.extend(room.diff(partial, whole).await?.into_iter().filter(|one| one.before.is_some()));
+            differences.extend(room.diff(whole, head.root).await?);
+        } else {
+            differences = room.diff(root, head.root).await?;
+        }
+        for difference in differences {
             let (slot, before, after) = (difference.slot, difference.before, difference.after);
             if !is_member_slot(slot) {
                 continue;
@@ -199,6 +210,11 @@ impl Reads {
                     }
                     RoomLogEntry::Event { changed: None, .. } | RoomLogEntry::Reset { .. } => {
                         logged.members_changed = true;
+                        true
+                    }
+                    RoomLogEntry::Whole { old, new } => {
+                        logged.members_changed = true;
+                        logged.whole = Some((old, new));
                         true
                     }
                 };

@@ -12,6 +12,7 @@ use storage::{ReadError, schema::rooms::Membership};
 use super::{StateAfter, response::RoomSummary, room::Asked, timeline::Window};
 use crate::{
     filter::RoomEventFilter,
+    partial::Period,
     read::{Reads, RoomView, Shower},
     render::StoredEvent,
     state::{Entry, is_member_slot},
@@ -108,6 +109,10 @@ impl Reads {
             }
         }
         if lazy {
+            if Period::open(room.view, room.nid).await?.is_some() {
+                let told = self.told_members(room, &need).await?;
+                found.events.extend(told);
+            }
             self.remember_shown_members(room, &need).await?;
         }
         Ok(found)
@@ -130,6 +135,24 @@ impl Reads {
             slots.extend(room.slot("m.room.member", user).await?);
         }
         Ok(slots)
+    }
+
+    /// The members without whom the client can't show this part, and of whom a partial state says nothing: as the events that they sent tell of them.
+    async fn told_members(&self, room: &RoomView<'_>, need: &StateNeed<'_>) -> Result<Vec<Rix>, ReadError> {
+        let (mut told, mut seen) = (Vec::new(), HashSet::new());
+        for event in &need.window.events {
+            let sender = event.header.sender.as_str();
+            if !seen.insert(sender) || room.state_at(need.root, "m.room.member", sender).await?.is_some() {
+                continue;
+            }
+            for rix in &event.header.auth {
+                let Some(auth) = room.event(*rix).await? else { continue };
+                if auth.header.event_type == "m.room.member" && auth.header.state_key.as_deref() == Some(sender) {
+                    told.push(*rix);
+                }
+            }
+        }
+        Ok(told)
     }
 
     /// Members whose events the timeline shows needn't be sent again later.

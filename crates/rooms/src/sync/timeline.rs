@@ -129,7 +129,10 @@ impl Window {
         self.moved |= !matches!(entry, RoomLogEntry::DeviceChange { .. });
         match (entry, &mut self.changed) {
             (RoomLogEntry::Event { changed: Some(slots), .. }, Some(changed)) => changed.extend(slots),
-            (RoomLogEntry::Event { changed: None, .. } | RoomLogEntry::Reset { .. }, _) => self.changed = None,
+            (
+                RoomLogEntry::Event { changed: None, .. } | RoomLogEntry::Reset { .. } | RoomLogEntry::Whole { .. },
+                _,
+            ) => self.changed = None,
             _ => {}
         }
     }

@@ -85,7 +85,7 @@ impl RoomCheck<'_> {
                 let before = std::mem::replace(&mut read.root, *root);
                 self.check_changed(*rix, before, *root, changed.as_deref()).await
             }
-            RoomLogEntry::Reset { old, new } => {
+            RoomLogEntry::Reset { old, new } | RoomLogEntry::Whole { old, new } => {
                 let before = std::mem::replace(&mut read.root, *new);
                 read.reset_at = Some(position);
                 if before != *old {

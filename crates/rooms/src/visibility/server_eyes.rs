@@ -6,11 +6,11 @@ use primitives::{NodeId, Rank, Slot};
 use ruma::{ServerName, UserId};
 use storage::{
     Direction, KeyRange, ReadError, Text,
-    schema::rooms::{EventHeader, Membership, RoomServerSlots, Verdict},
+    schema::rooms::{EventHeader, Membership, PartialNote, PartialNotes, RoomServerSlots, Verdict},
 };
 
 use super::{HistoryVisibility, Moment, Sight, allows, eyes::Visibilities, was_there};
-use crate::read::RoomView;
+use crate::{partial::Period, read::RoomView};
 
 /// Member slots of one server that are looked at. A server that has had more users in the room and needs them all to be looked at (it is in the
 /// room by few, and the history is for members only) is shown less than it could be.
@@ -55,9 +55,17 @@ impl<'a> ServerEyes<'a> {
     pub(crate) async fn find_standing(&mut self, root: NodeId) -> Result<ServerStanding, ReadError> {
         self.standing = match self.membership(root).await? {
             Some(Membership::Join) => ServerStanding::Joined,
+            _ if self.is_noted().await? => ServerStanding::Joined,
             _ => self.find_end(root).await?.map_or(ServerStanding::Outside, ServerStanding::Left),
         };
         Ok(self.standing)
+    }
+
+    /// Whether the server is in the room, as far as is known of a partial state.
+    async fn is_noted(&self) -> Result<bool, ReadError> {
+        let key = (self.room.nid, PartialNote::Server, Text::new(self.server.as_str()));
+        let view = self.room.view;
+        Ok(view.contains::<PartialNotes>(&key).await? && Period::open(view, self.room.nid).await?.is_some())
     }
 
     /// The rank of the event by which the last of the server's users left.

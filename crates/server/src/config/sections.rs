@@ -125,6 +125,7 @@ pub enum Durability {
 /// `[federation]`: other servers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the file")]
 pub struct Federation {
     /// Whether other servers are talked to at all.
     pub enabled: bool,
@@ -138,6 +139,8 @@ pub struct Federation {
     pub notaries: Vec<OwnedServerName>,
     /// Whether other servers are shown the names that users give to their devices.
     pub device_names: bool,
+    /// Whether rooms are joined with a part of their state, where the server asked gives that, and the rest is fetched afterwards.
+    pub partial_state_joins: bool,
 }
 
 impl Default for Federation {
@@ -149,6 +152,7 @@ impl Default for Federation {
             server_address: None,
             notaries: Vec::new(),
             device_names: false,
+            partial_state_joins: false,
         }
     }
 }

@@ -235,7 +235,15 @@ pub fn rooms(config: &Config) -> anyhow::Result<rooms::Options> {
     let missing_events_max = config.limits.get_missing_events_max_events;
     let backfill_max = config.limits.backfill_max_events;
     let options = rooms::Options::new(config.server_name.clone());
-    Ok(rooms::Options { default_room_version, pdu_max_bytes, missing_events_max, backfill_max, may_publish, ..options })
+    Ok(rooms::Options {
+        default_room_version,
+        pdu_max_bytes,
+        missing_events_max,
+        backfill_max,
+        partial_state_joins: config.federation.partial_state_joins,
+        may_publish,
+        ..options
+    })
 }
 
 /// Those of delayed events.

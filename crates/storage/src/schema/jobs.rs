@@ -37,6 +37,10 @@ impl JobKind {
     /// Members of a room that replaces another get what they had set for that one. About the new room and a user, [`EVERYBODY`] for all members:
     /// `(RoomNid, UserNid)`.
     pub const UPGRADE: Self = Self(5);
+    /// The whole state of a room that was joined with a part of it is fetched. About a room: `(RoomNid,)`.
+    pub const RESYNC: Self = Self(6);
+    /// What could not be told while a room's state was partial is told: whose devices have changed. About a room: `(RoomNid,)`.
+    pub const MADE_WHOLE: Self = Self(7);
     /// Other servers are to be told of a user's devices. About a user, a room and a server: `(UserNid, RoomNid, Text)`; [`EVERY_ROOM`] and the empty
     /// name for all of them, [`EVERYBODY`] for all members.
     pub const DEVICE_MARKS: Self = Self(8);

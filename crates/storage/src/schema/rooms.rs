@@ -63,6 +63,12 @@ tables! {
     PendingRedactions = 34, "pending_redaction", (RoomNid, [u8; 16], Rix) => ();
     /// The rooms in this server's directory.
     PublishedRooms = 35, "published_room", (RoomNid,) => ();
+    /// Rooms that were joined before their state was whole; the position is that of the join or, once the state is whole, of the batch that made it so.
+    PartialRooms = 47, "partial_room", (RoomNid,) => Positioned<PartialRoom>;
+    /// What arrived in a room while its state was partial, in the order of arrival: judged again once it is whole.
+    PartialEvents = 48, "partial_event", (RoomNid, u32) => PartialEvent;
+    /// What is known of a partial room beside its state, by name.
+    PartialNotes = 49, "partial_note", (RoomNid, PartialNote, Text) => ();
 }
 
 /// A room's name and version.
@@ -245,7 +251,7 @@ pub enum RoomLogEntry {
         /// The event is to be sent to other servers: it was made here or accepted here for another server's user.
         relay: bool,
     },
-    /// The current state changed without an event: resolution brought it about, or the rest of a partial state arrived.
+    /// The current state changed without an event: resolution brought it about, or the room was joined anew.
     Reset {
         /// The root before.
         old: NodeId,
@@ -257,6 +263,85 @@ pub enum RoomLogEntry {
         /// The user.
         user_id: String,
     },
+    /// The state that was partial is whole: the rest of it has come, and what had arrived before that is judged by it.
+    Whole {
+        /// The root before.
+        old: NodeId,
+        /// The root now.
+        new: NodeId,
+    },
+}
+
+/// A room that was joined before its state was whole (MSC3902).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartialRoom {
+    /// The server through which it was joined.
+    pub via: String,
+    /// How far it is.
+    pub stage: PartialStage,
+}
+
+/// How far a room is on its way to a whole state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PartialStage {
+    /// The whole state is being fetched.
+    Fetching,
+    /// The whole state is here, and what arrived meanwhile is judged again.
+    Replaying {
+        /// The first row of [`PartialEvents`] that is still to be judged.
+        next: u32,
+        /// The forward extremities after the rows before that. Ascending.
+        extremities: Vec<Rix>,
+        /// The current state after them.
+        root: NodeId,
+    },
+    /// The state is whole.
+    Whole {
+        /// The position of the join.
+        began: StreamPosition,
+    },
+}
+
+/// An event that arrived while the room's state was partial: what the state before it is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartialEvent {
+    /// Its number.
+    pub rix: Rix,
+    /// Those of its `prev_events` that were in the room's DAG.
+    pub prev: Vec<Rix>,
+    /// The roots of the states after the others.
+    pub given: Vec<NodeId>,
+    /// Those of the others the state after which is still to be fetched.
+    pub awaits: Vec<String>,
+    /// The room began anew with it: it took the place of every extremity.
+    pub begins: bool,
+}
+
+/// What is noted of a partial room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PartialNote {
+    /// A server that is in the room, as the server says through which it was joined.
+    Server,
+    /// A user of another server whose devices changed meanwhile, and who may be in the room.
+    DeviceChange,
+}
+
+impl KeyPart for PartialNote {
+    fn put(&self, out: &mut KeyBytes) {
+        match self {
+            Self::Server => 0_u8,
+            Self::DeviceChange => 1,
+        }
+        .put(out);
+    }
+
+    fn take(input: &mut &[u8]) -> Option<Self> {
+        match u8::take(input)? {
+            0 => Some(Self::Server),
+            1 => Some(Self::DeviceChange),
+            _ => None,
+        }
+    }
 }
 
 /// One thing that happened to a local user.
@@ -419,5 +504,7 @@ version_one!(
     Membership,
     OutOfBandRow,
     AliasRow,
-    RelationRow
+    RelationRow,
+    PartialRoom,
+    PartialEvent
 );

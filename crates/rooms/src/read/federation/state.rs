@@ -4,6 +4,7 @@ use ruma::EventId;
 use storage::schema::rooms::EventKind;
 
 use super::{EventSeries, ServeError, ServedRoom};
+use crate::partial::Period;
 
 /// A state with its auth chain.
 #[derive(Clone, Debug)]
@@ -18,9 +19,13 @@ impl ServedRoom {
     /// The state before an event (`GET /state/{roomId}`, `GET /state_ids/{roomId}`).
     ///
     /// # Errors
-    /// Not found: also an event that was rejected, or whose place in the room is not known here.
+    /// Not found: also an event that was rejected, or whose place in the room is not known here. Forbidden while the state is partial.
     pub async fn state_before(&self, event_id: &EventId) -> Result<ServedState, ServeError> {
         let room = self.room_view().await?;
+        // What is known of a partial state is not the state.
+        if Period::open(room.view, room.nid).await?.is_some() {
+            return Err(ServeError::Forbidden);
+        }
         let anchor = self.anchor(&room, event_id).await?;
         if anchor.header.kind == EventKind::Outlier {
             return Err(ServeError::NotFound);

@@ -139,7 +139,7 @@ impl Pull<'_> {
     }
 
     /// Single events, a few at a time. Those that can't be had are left out, and whatever is another event than was asked for.
-    pub(super) async fn events(&self, ids: &[OwnedEventId]) -> Vec<RawPdu> {
+    pub(in crate::remote) async fn events(&self, ids: &[OwnedEventId]) -> Vec<RawPdu> {
         let asked = stream::iter(ids.to_vec()).map(|id| self.event(id)).buffer_unordered(AT_ONCE);
         asked.filter_map(std::future::ready).collect().await
     }

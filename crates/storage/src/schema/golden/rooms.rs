@@ -17,7 +17,27 @@ pub(super) fn rows() -> Golden {
     logs(&mut golden);
     state(&mut golden);
     members(&mut golden);
+    partial(&mut golden);
     golden
+}
+
+fn partial(golden: &mut Golden) {
+    let replaying = PartialStage::Replaying { next: 300, extremities: vec![Rix(5), Rix(6)], root: NodeId(7) };
+    let room = |stage| positioned(PartialRoom { via: "b".to_owned(), stage });
+    let event = PartialEvent {
+        rix: Rix(300),
+        prev: vec![Rix(5)],
+        given: vec![NodeId(7)],
+        awaits: vec!["$missing".to_owned()],
+        begins: true,
+    };
+    golden
+        .row::<PartialRooms>((ROOM,), room(PartialStage::Fetching))
+        .row::<PartialRooms>((ROOM,), room(replaying))
+        .row::<PartialRooms>((ROOM,), room(PartialStage::Whole { began: StreamPosition(300) }))
+        .row::<PartialEvents>((ROOM, 300), event)
+        .row::<PartialNotes>((ROOM, PartialNote::Server, Text::new("example.com")), ())
+        .row::<PartialNotes>((ROOM, PartialNote::DeviceChange, Text::new("@a:b")), ());
 }
 
 fn events(golden: &mut Golden) {
@@ -100,6 +120,7 @@ fn logs(golden: &mut Golden) {
         .row::<RoomLog>((ROOM, AT, 1), event(None))
         .row::<RoomLog>((ROOM, AT, 2), RoomLogEntry::Reset { old: NodeId(1), new: NodeId(2) })
         .row::<RoomLog>((ROOM, AT, 3), RoomLogEntry::DeviceChange { user_id: "@a:b".to_owned() })
+        .row::<RoomLog>((ROOM, AT, 4), RoomLogEntry::Whole { old: NodeId(1), new: NodeId(2) })
         .row::<LastDeviceChanges>((ROOM, Text::new("@a:b")), Positioned { position: AT, value: LastDeviceChangeRow {} })
         .row::<UserLog>((USER, AT, 0), membership)
         .row::<UserLog>((USER, AT, 1), UserLogEntry::OutOfBand { room: ROOM, membership: Membership::Leave })
