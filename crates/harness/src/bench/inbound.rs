@@ -17,14 +17,15 @@ use serde_json::{Value, json};
 use storage::{Batch, schema::rooms::Verdict};
 
 use super::{
+    engine::SCALE,
     site::{Site, cpu},
     table::{Figure, Goal, Latencies},
 };
 
 /// Members of the room, and with them its state events.
-const MEMBERS: usize = 50_000;
+const MEMBERS: usize = 50_000 / SCALE as usize;
 /// Events that are taken in for the figure.
-const EVENTS: usize = 20_000;
+const EVENTS: usize = 20_000 / SCALE as usize;
 /// Events of a transaction.
 const AT_ONCE: usize = 50;
 /// Forks of the storm.

@@ -7,6 +7,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{
+    engine::SCALE,
     fill,
     site::Site,
     table::{Figure, Goal},
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// State events of the rooms, and in how many seconds their state is to be whole.
-const ROOMS: [(usize, f64); 2] = [(10_000, 5.0), (100_000, 40.0)];
+const ROOMS: [(usize, f64); 2] = [(10_000 / SCALE as usize, 5.0), (100_000 / SCALE as usize, 40.0)];
 /// Until the join is answered, in seconds.
 const ANSWERED: f64 = 0.5;
 /// The joining server's memory at most, in MiB.
