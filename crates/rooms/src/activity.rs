@@ -6,20 +6,25 @@
 
 mod mark;
 mod newest;
+mod stamps;
 mod tail;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 use parking_lot::{Mutex, RwLock};
-use primitives::{RoomNid, StreamPosition};
+use primitives::{RoomNid, StreamPosition, UserNid};
 use storage::schema::rooms::RoomLogEntry;
 use tokio::sync::Notify;
 
 use mark::Mark;
 use newest::Newest;
+use stamps::{Announced, Stamps};
 pub(crate) use tail::LogRow;
 use tail::Tail;
 
@@ -68,6 +73,25 @@ pub struct RoomActivity {
     next_to_go: AtomicUsize,
     /// Some commit is confirmed.
     news: Notify,
+    /// By user: when they last came into a room or out of one.
+    memberships: Arc<Stamps>,
+    /// By room: when a local user last came in or went out.
+    crowds: Arc<Stamps>,
+}
+
+/// A commit that changes the memberships of local users in a room and is under way. Dropped without [`Members::committed`], it failed.
+#[derive(Debug)]
+pub(crate) struct Members {
+    memberships: Announced,
+    crowds: Announced,
+}
+
+impl Members {
+    /// Confirms the commit. Call it before anybody is woken.
+    pub(crate) fn committed(self, position: StreamPosition) {
+        self.memberships.committed(position);
+        self.crowds.committed(position);
+    }
 }
 
 /// A commit to a room's log that is under way. Dropped without [`Writing::committed`], it failed.
@@ -87,6 +111,25 @@ impl RoomActivity {
         self.entry(room, |entry| entry.writing.fetch_add(1, Ordering::SeqCst));
         self.newest.lock().begins(room);
         Writing { activity: Arc::clone(self), room, lists: false, receipts: false, rows: None }
+    }
+
+    /// Announces a commit that changes the memberships of local users in a room. Call it before [`storage::Storage::commit`].
+    pub(crate) fn changing_members(&self, room: RoomNid, users: &BTreeSet<UserNid>) -> Members {
+        let rooms = if users.is_empty() { BTreeSet::new() } else { BTreeSet::from([room.0]) };
+        Members {
+            memberships: self.memberships.announce(users.iter().map(|user| user.0).collect()),
+            crowds: self.crowds.announce(rooms),
+        }
+    }
+
+    /// Whether the rooms that a user was in at a position, read since the start, are those that a view shows. Take the view first, ask afterwards.
+    pub(crate) fn rooms_hold(&self, user: UserNid, read_at: StreamPosition, view_at: StreamPosition) -> bool {
+        self.memberships.holds(user.0, read_at, view_at)
+    }
+
+    /// The same of the local users who were in a room.
+    pub(crate) fn members_hold(&self, room: RoomNid, read_at: StreamPosition, view_at: StreamPosition) -> bool {
+        self.crowds.holds(room.0, read_at, view_at)
     }
 
     /// Waits until a commit has been confirmed. For one follower; one that nobody waited for is not missed.

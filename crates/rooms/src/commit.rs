@@ -37,7 +37,9 @@ impl Change {
         let logs = !rows.is_empty();
         let lists = self.members_changed || self.replaced.is_some();
         let writing = context.activity.writing(room).of_lists(lists).of_rows(rows);
+        let members = context.activity.changing_members(room, &self.affected);
         let position = context.storage.commit(batch).await?;
+        members.committed(position);
         if sealed {
             self.trees.publish();
         }

@@ -30,8 +30,15 @@ impl Reads {
     }
 }
 
+/// Of two lists of which one is so many times as long as the other, the elements of the short one are looked up in the long one.
+const MUCH_LONGER: usize = 16;
+
 /// Whether two ascending lists have something in common.
 pub(crate) fn have_common(mut ones: &[RoomNid], mut others: &[RoomNid]) -> bool {
+    let (short, long) = if ones.len() < others.len() { (ones, others) } else { (others, ones) };
+    if long.len() / MUCH_LONGER > short.len() {
+        return short.iter().any(|room| long.binary_search(room).is_ok());
+    }
     while let ([one, ones_rest @ ..], [other, others_rest @ ..]) = (ones, others) {
         match one.cmp(other) {
             cmp::Ordering::Equal => return true,
@@ -141,6 +148,8 @@ mod tests {
             (&[1, 3, 5], &[5], true),
             (&[1, 9], &[1, 2, 3], true),
             (&[7, 8], &[1, 2, 8], true),
+            (&[39], &(1..40).collect::<Vec<_>>(), true),
+            (&[40], &(1..40).collect::<Vec<_>>(), false),
         ] {
             assert_eq!(have_common(&list(ones), &list(others)), expected, "{ones:?} {others:?}");
         }

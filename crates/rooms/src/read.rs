@@ -129,13 +129,14 @@ impl Reads {
     ) -> Self {
         let caches = Arc::new(Caches::new(storage.hash(), nodes, Arc::clone(&activity)).of_users(users.clone()));
         let typing = Arc::new(Typing::new(clock.clone(), users.wakeups().clone()));
+        let sync = SyncMemory::new(Arc::clone(&activity));
         Self(Arc::new(Inner {
             storage,
             users,
             clock,
             activity,
             caches,
-            sync: SyncMemory::default(),
+            sync,
             counts: CountMemory::default(),
             typing,
             taking_part: TakingPart::default(),

@@ -6,13 +6,12 @@ use primitives::{RoomNid, StreamPosition};
 use ruma::RoomId;
 use storage::ReadError;
 use tokio::sync::oneshot;
-use users::Limit;
+use users::{Limit, News};
 
 use crate::{
     RoomVersion,
     context::{Context, read_error},
     current::Current,
-    local_members,
     memory::RoomInfo,
     outgoing::{Outgoing, SendError, Sent, SlotUnchanged},
     registry::Rooms,
@@ -104,11 +103,7 @@ impl Room {
 
     /// Wakes the requests of all who are in the room: there is something for them at this position.
     pub(crate) async fn wake_members(&self, position: StreamPosition) -> Result<(), ReadError> {
-        let wakeups = self.context().users.wakeups();
-        for user in local_members::joined(&self.context().storage.view(), self.nid()).await? {
-            wakeups.wake(user, position);
-        }
-        Ok(())
+        self.rooms().wake_all_in(self.nid(), News { position, ephemeral: 0 }).await
     }
 
     pub(crate) fn context(&self) -> &Arc<Context> {

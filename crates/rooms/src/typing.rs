@@ -9,14 +9,14 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use primitives::{RoomNid, SharedClock};
+use primitives::{RoomNid, SharedClock, StreamPosition};
 use ruma::{OwnedUserId, ServerName, UserId};
 use storage::{ReadError, schema::rooms::Membership};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use users::Wakeups;
+use users::{News, Wakeups};
 
-use crate::{current::Current, local_members, registry::Rooms, room::Room};
+use crate::{current::Current, registry::Rooms, room::Room};
 
 /// The longest that somebody is taken to be typing without saying so again.
 pub const MAX_TYPING: Duration = Duration::from_mins(2);
@@ -224,9 +224,13 @@ impl Rooms {
 
     /// Wakes the local members of a room for a change in memory.
     async fn wake_for(&self, room: RoomNid, change: u64) -> Result<(), ReadError> {
-        for user in local_members::joined(&self.context().storage.view(), room).await? {
-            self.context().users.wakeups().wake_ephemeral(user, change);
-        }
+        self.wake_all_in(room, News { position: StreamPosition::ZERO, ephemeral: change }).await
+    }
+
+    /// Wakes the requests of all local users who are in a room.
+    pub(crate) async fn wake_all_in(&self, room: RoomNid, news: News) -> Result<(), ReadError> {
+        let members = self.reads().0.sync.local_members(&self.context().storage.view(), room).await?;
+        self.context().users.wakeups().wake_all(&members, news);
         Ok(())
     }
 

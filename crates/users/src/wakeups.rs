@@ -74,6 +74,22 @@ impl Wakeups {
         }
     }
 
+    /// Wakes the requests that wait for the news of any of these users, ascending: looks at them or at those who wait, whoever are fewer.
+    pub fn wake_all(&self, users: &[UserNid], news: News) {
+        if users.len() <= SHARDS || users.len() <= self.users_waited_for() {
+            for user in users {
+                self.tell(*user, news);
+            }
+            return;
+        }
+        for shard in self.shards.iter() {
+            let shard = shard.lock();
+            for (_, sender) in shard.iter().filter(|(user, _)| users.binary_search(user).is_ok()) {
+                tell(sender, news);
+            }
+        }
+    }
+
     fn tell(&self, user: UserNid, news: News) {
         if let Some(sender) = self.shard(user).lock().get(&user) {
             tell(sender, news);
@@ -204,6 +220,18 @@ mod tests {
         wakeups.wake_crowd(|user| user == BOB, StreamPosition(7));
         assert_eq!(bob.newer_than(at(6)).await, at(7));
         assert!(tokio::time::timeout(Duration::from_millis(20), other.newer_than(at(6))).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn all_of_a_list_are_woken_whoever_are_fewer() {
+        for listed in [1, 100] {
+            let wakeups = Wakeups::default();
+            let (mut bob, mut other) = (wakeups.waiter(BOB), wakeups.waiter(UserNid(1_000)));
+            let list: Vec<_> = (1..=listed).map(UserNid).collect();
+            wakeups.wake_all(&list, at(7));
+            assert_eq!(bob.newer_than(at(6)).await, at(7), "{listed}");
+            assert!(tokio::time::timeout(Duration::from_millis(20), other.newer_than(at(6))).await.is_err());
+        }
     }
 
     #[tokio::test]

@@ -4,17 +4,23 @@ use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 use primitives::{Rix, RoomNid, Slot, StreamPosition, UserNid};
-use quick_cache::sync::Cache;
+use quick_cache::{Weighter, sync::Cache};
 use ruma::OwnedDeviceId;
 use storage::{
     Direction, KeyRange, ReadError, View,
     schema::rooms::{Membership, Memberships, UserLog, UserLogEntry},
 };
 
-use crate::read::Reader;
+use crate::{activity::RoomActivity, local_members, read::Reader};
 
 /// Users whose rooms are remembered.
 const USERS: usize = 10_000;
+/// Local members that are remembered, of all rooms together.
+const CROWDS_MEMBERS: u64 = 2_000_000;
+/// What a room costs beside its members, in members.
+const CROWD_OVERHEAD: u64 = 20;
+/// Rooms whose local members are remembered, about.
+const CROWDS: usize = 10_000;
 /// Devices for which it is remembered what members they know.
 const DEVICES: usize = 2_000;
 /// Members remembered for one device; beyond that all are forgotten.
@@ -39,23 +45,60 @@ struct SentMembers {
 
 type Device = (UserNid, Option<OwnedDeviceId>);
 
+/// The local users who are in a room, as of a position.
+#[derive(Debug)]
+struct Crowd {
+    position: StreamPosition,
+    /// Ascending.
+    members: Arc<Vec<UserNid>>,
+}
+
+/// A crowd weighs what it has of members.
+#[derive(Clone, Debug)]
+struct ByMembers;
+
+impl Weighter<RoomNid, Arc<Crowd>> for ByMembers {
+    fn weight(&self, _: &RoomNid, crowd: &Arc<Crowd>) -> u64 {
+        CROWD_OVERHEAD.saturating_add(crowd.members.len() as u64)
+    }
+}
+
 /// What sync remembers between requests.
 pub(crate) struct SyncMemory {
+    activity: Arc<RoomActivity>,
     joined: Cache<UserNid, Arc<JoinedRooms>>,
+    crowds: Cache<RoomNid, Arc<Crowd>, ByMembers>,
     sent: Cache<Device, Arc<Mutex<SentMembers>>>,
 }
 
-impl Default for SyncMemory {
-    fn default() -> Self {
-        Self { joined: Cache::new(USERS), sent: Cache::new(DEVICES) }
+impl SyncMemory {
+    /// Nothing is remembered yet. `activity` is what the writers of rooms tell of their commits.
+    pub(crate) fn new(activity: Arc<RoomActivity>) -> Self {
+        let crowds = Cache::with_weighter(CROWDS, CROWDS_MEMBERS, ByMembers);
+        Self { activity, joined: Cache::new(USERS), crowds, sent: Cache::new(DEVICES) }
+    }
+
+    /// The local users who are in a room, ascending. As long as nobody comes or goes this reads nothing.
+    pub(crate) async fn local_members(&self, view: &View, room: RoomNid) -> Result<Arc<Vec<UserNid>>, ReadError> {
+        if let Some(known) = self.crowds.get(&room)
+            && self.activity.members_hold(room, known.position, view.position())
+        {
+            return Ok(Arc::clone(&known.members));
+        }
+        let members = Arc::new(local_members::joined(view, room).await?);
+        if self.crowds.peek(&room).is_none_or(|known| known.position < view.position()) {
+            self.crowds.insert(room, Arc::new(Crowd { position: view.position(), members: Arc::clone(&members) }));
+        }
+        Ok(members)
     }
 }
 
 impl SyncMemory {
-    /// The rooms that a user is in, by number.
+    /// The rooms that a user is in, by number. As long as the user doesn't come or go this reads nothing.
     pub(crate) async fn joined_rooms(&self, view: &View, user: UserNid) -> Result<Arc<Vec<RoomNid>>, ReadError> {
         let known = self.joined.get(&user);
-        if let Some(known) = known.as_ref().filter(|known| known.position == view.position()) {
+        let holds = |known: &&Arc<JoinedRooms>| self.activity.rooms_hold(user, known.position, view.position());
+        if let Some(known) = known.as_ref().filter(holds) {
             return Ok(Arc::clone(&known.rooms));
         }
         let rooms = match known.filter(|known| known.position < view.position()) {

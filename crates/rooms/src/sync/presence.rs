@@ -73,10 +73,11 @@ impl Reads {
             }
         }
         let filter = &asked.request.filter.presence;
-        let mut events = Vec::new();
+        let (own, mut events) = (self.0.sync.joined_rooms(view, asked.reader.user_nid).await?, Vec::new());
         for presence in all {
             if filter.selects("m.presence", Some(presence.user_id.as_str()))
-                && self.share_room(view, asked.reader.user_nid, presence.user).await?
+                && (presence.user == asked.reader.user_nid
+                    || have_common(&own, &self.0.sync.joined_rooms(view, presence.user).await?))
             {
                 events.push(event(&shown(presence)));
             }

@@ -166,7 +166,9 @@ impl World {
             drafts.into_iter().map(|draft| known.write(room, hash, now, &draft, &mut batch, &mut written)).collect();
         batch.put::<schema::RoomHeads>(&(room,), &known.head);
         let writing = self.activity.writing(room);
+        let members = self.activity.changing_members(room, &written.woken.iter().copied().collect());
         let position = self.storage.commit(batch).await.expect("commits");
+        members.committed(position);
         writing.committed(position);
         let members = known.members.keys().filter_map(|user| number(user));
         members.chain(written.woken).for_each(|user| self.users.wakeups().wake(user, position));

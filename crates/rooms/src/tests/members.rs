@@ -1,5 +1,7 @@
 //! Membership.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use storage::schema::rooms::{LocalMembers, Membership, Memberships};
 
@@ -189,4 +191,31 @@ async fn member_events_that_another_server_would_have_to_sign_are_not_sent_whate
     set(&room, BOB, "m.room.member", BOB, vouched).await.expect("joins a public room, where nobody vouches");
     let member = current(&room, "m.room.member", BOB).await.expect("there");
     assert_eq!(member.content().get(), r#"{"membership":"join"}"#);
+}
+
+#[tokio::test]
+async fn who_is_where_is_read_anew_only_when_somebody_comes_or_goes() {
+    let server = Server::new().await;
+    let room = server.public("11").await;
+    let (alice, bob) = (server.nid(ALICE).await, server.nid(BOB).await);
+    let memory = &server.rooms.reads().0.sync;
+    let known = async || {
+        let view = server.rooms.context().storage.view();
+        let rooms = memory.joined_rooms(&view, alice).await.expect("readable");
+        (rooms, memory.local_members(&view, room.nid()).await.expect("readable"))
+    };
+    let before = known().await;
+    assert_eq!((&**before.0, &**before.1), (&[room.nid()][..], &[alice][..]));
+    say(&room, ALICE, "hello").await.expect("sends");
+    let after = known().await;
+    assert!(Arc::ptr_eq(&before.0, &after.0) && Arc::ptr_eq(&before.1, &after.1), "nothing was read");
+    room.join(uid(BOB), plain()).await.expect("joins");
+    let joined = known().await;
+    assert!(Arc::ptr_eq(&before.0, &joined.0), "Alice has stayed");
+    let mut both = vec![alice, bob];
+    both.sort_unstable();
+    assert_eq!(*joined.1, both);
+    room.leave(uid(ALICE), plain()).await.expect("leaves");
+    let left = known().await;
+    assert_eq!((&**left.0, &**left.1), (&[][..], &[bob][..]));
 }
