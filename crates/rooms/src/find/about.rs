@@ -189,6 +189,7 @@ impl RoomView<'_> {
 
     async fn find_about(&self, head: &RoomHead) -> Result<About, ReadError> {
         let mut contents: [Value; TYPES.len()] = Default::default();
+        self.prefetch(head.root, &TYPES).await?;
         for (content, event_type) in contents.iter_mut().zip(TYPES) {
             let Some(rix) = self.state_at(head.root, event_type, "").await? else { continue };
             if let Some(event) = self.as_it_is_now(rix).await? {

@@ -190,6 +190,33 @@ impl<'a> RoomView<'a> {
         Ok(None)
     }
 
+    /// Reads together, where they are not known, the events that a state holds under these types and an empty state key: whoever looks at one after the
+    /// other finds them in memory.
+    pub(crate) async fn prefetch(&self, root: NodeId, event_types: &[&str]) -> Result<(), ReadError> {
+        let hash = self.caches.hash;
+        let is_unknown = |event_type: &&&str| {
+            self.caches.slots.get(&(self.nid, hash.hash16(&[event_type.as_bytes(), b""]))).is_none()
+        };
+        let unknown = event_types.iter().filter(is_unknown);
+        let keys: Vec<_> = unknown.map(|kind| (self.nid, hash.hash8(&[kind.as_bytes(), b""]))).collect();
+        let lists = self.view.multi_get::<Slots>(&keys).await?;
+        let found: Vec<_> = lists.into_iter().flatten().flat_map(|list| list.0).collect();
+        let keys: Vec<_> = found.iter().map(|slot| (self.nid, *slot)).collect();
+        for (slot, key) in found.iter().zip(self.view.multi_get::<SlotKeys>(&keys).await?) {
+            let key = Arc::new(key.ok_or_else(|| corrupt::<SlotKeys>(format!("no slot {slot} in room {}", self.nid)))?);
+            let parts = [key.event_type.as_bytes(), key.state_key.as_bytes()];
+            self.caches.slots.insert((self.nid, hash.hash16(&parts)), *slot);
+            self.caches.slot_keys.insert((self.nid, *slot), key);
+        }
+        let mut slots = Vec::with_capacity(event_types.len());
+        for event_type in event_types {
+            slots.extend(self.slot(event_type, "").await?);
+        }
+        let entries = self.entries(root, &slots).await?;
+        let rixes: Vec<_> = entries.into_iter().flatten().map(|entry| entry.rix).collect();
+        self.events(&rixes).await.map(drop)
+    }
+
     /// The type and state key of a slot.
     pub(crate) async fn slot_key(&self, slot: Slot) -> Result<Arc<SlotKey>, ReadError> {
         if let Some(key) = self.caches.slot_keys.get(&(self.nid, slot)) {

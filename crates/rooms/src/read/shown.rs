@@ -20,6 +20,8 @@ const RELATIONS_LOOKED_AT: usize = 1_000;
 
 /// How many events of a state are held in memory beside their rendered form.
 const EVENTS_AT_ONCE: usize = 500;
+/// Of more events of one state it isn't said what each replaced and what the reader's membership was: that would be a look into another state for each.
+const MANY: usize = 2_000;
 
 /// Shows the events of one room to one reader.
 pub(crate) struct Shower<'a> {
@@ -105,12 +107,17 @@ impl<'a> Shower<'a> {
 
     /// An event for the reader, whom the caller has found entitled to it.
     pub(crate) async fn show(&mut self, event: &Arc<StoredEvent>) -> Result<ClientEvent, ReadError> {
-        let mut unsigned = Unsigned {
-            age: Some(event.age(self.now)),
+        let unsigned = Unsigned {
             membership: Some(self.eyes.membership_after(&event.header).await?),
             replaces: self.replaced(event).await?,
             ..Unsigned::default()
         };
+        self.show_with(event, unsigned).await
+    }
+
+    /// The same with what its `unsigned` says of other states.
+    async fn show_with(&mut self, event: &Arc<StoredEvent>, mut unsigned: Unsigned) -> Result<ClientEvent, ReadError> {
+        unsigned.age = Some(event.age(self.now));
         if event.header.sender == self.reader.user_id.as_str() {
             self.add_local(event.rix, &mut unsigned).await?;
         }
@@ -133,12 +140,20 @@ impl<'a> Shower<'a> {
         Ok(shown)
     }
 
-    /// Several events of a state, for a reader who may see that state. In the order of their numbers, which is that of their arrival.
+    /// Several events of a state, for a reader who may see that state. In the order of their numbers, which is that of their arrival. Of [`MANY`] their
+    /// `unsigned` says less, as the specification lets servers do where it would be expensive.
     pub(crate) async fn show_all(&mut self, mut rixes: Vec<Rix>) -> Result<Vec<ClientEvent>, ReadError> {
         rixes.sort_unstable();
         let mut shown = Vec::with_capacity(rixes.len());
         for some in rixes.chunks(EVENTS_AT_ONCE) {
-            shown.extend(self.show_each(&self.room.events(some).await?).await?);
+            let events = self.room.events(some).await?;
+            if rixes.len() <= MANY {
+                shown.extend(self.show_each(&events).await?);
+                continue;
+            }
+            for event in &events {
+                shown.push(self.show_with(event, Unsigned::default()).await?);
+            }
         }
         Ok(shown)
     }
