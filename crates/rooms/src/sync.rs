@@ -180,8 +180,9 @@ impl Reads {
         self.add_messages(view, asked, &mut response).await?;
         // Whose devices the client knows is not known after a restore: it is to look at everybody's, the user's own among them.
         let since = asked.request.since.map(|since| since.position);
+        let lazy = asked.request.filter.room.state.lazy_load_members;
         if let Some(since) = since.or(asked.token_void.then_some(StreamPosition::ZERO)) {
-            response.device_lists = self.lists_since(view, asked.reader, since, asked.changes).await?;
+            response.device_lists = self.lists_since(view, asked.reader, since, asked.changes, Some(lazy)).await?;
         }
         if asked.token_void {
             response.device_lists.add(asked.reader.user_id.as_str());

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     activity::Activity,
     context::read_error,
+    partial::Period,
     read::{Reader, Reads, RoomView},
     state::{EMPTY, Entry, is_member_slot},
     tokens::SyncToken,
@@ -71,21 +72,22 @@ impl Reads {
         let request = SyncRequest { since: Some(since), ..SyncRequest::default() };
         // What lives in memory is of no interest here.
         let changes = self.changes(&view, reader, &request, u64::MAX).await?;
-        self.lists_since(&view, reader, since.position, &changes).await
+        self.lists_since(&view, reader, since.position, &changes, None).await
     }
 
-    /// The same for a sync that has found out already what changed.
+    /// The same for a sync that has found out already what changed, and that loads members lazily or not; `None`: it is no sync.
     pub(super) async fn lists_since(
         &self,
         view: &View,
         reader: &Reader,
         since: StreamPosition,
         changes: &UserChanges,
+        lazy: Option<bool>,
     ) -> Result<DeviceLists, ReadError> {
         let mut found = Found::default();
         for (room, newly) in &changes.joined {
             if *newly || self.0.activity.lists_since(*room, since) != Activity::Quiet {
-                log(self.find_in_room(view, reader, *room, (since, *newly), &mut found).await);
+                log(self.find_in_begun(view, reader, (*room, *newly), (since, lazy), &mut found).await);
             }
         }
         for left in changes.left.iter().filter(|left| left.was_in) {
@@ -109,6 +111,27 @@ impl Reads {
         let theirs = changes.lists.iter().map(|user| user.clone().unwrap_or_else(|| own.to_owned()));
         found.changed.extend(theirs);
         Ok(DeviceLists { changed: found.changed.into_iter().collect(), left })
+    }
+
+    /// A room that the user is in. For a client that wants all members it begins when its state is whole.
+    async fn find_in_begun(
+        &self,
+        view: &View,
+        reader: &Reader,
+        (nid, newly): (RoomNid, bool),
+        (since, lazy): (StreamPosition, Option<bool>),
+        found: &mut Found,
+    ) -> Result<(), ReadError> {
+        let mut begins = false;
+        if lazy != Some(true)
+            && let Some(period) = Period::of(view, nid).await?
+        {
+            if period.whole.is_none() && lazy == Some(false) {
+                return Ok(());
+            }
+            begins = period.whole.is_some() && period.covers(since);
+        }
+        self.find_in_room(view, reader, nid, (since, newly || begins), found).await
     }
 
     /// A room that the user is in. `newly`: they know nothing of what was said there before.
