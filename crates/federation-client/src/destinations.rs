@@ -3,7 +3,7 @@
 use primitives::{Rix, RoomNid, StreamPosition, UnixMillis};
 use ruma::{OwnedServerName, OwnedUserId, ServerName};
 use storage::{
-    Batch, CommitError, Direction, KeyRange, ReadError, Storage, Text,
+    Batch, CommitError, Direction, KeyRange, ReadError, Storage, Text, View,
     schema::federation::{
         DestinationRoomRow, DestinationRooms, DestinationRow, Destinations as Rows, DeviceListMarkRow, DeviceListMarks,
     },
@@ -73,6 +73,10 @@ impl Destinations {
     /// What a store has of them.
     pub fn new(storage: Storage) -> Self {
         Self { storage }
+    }
+
+    pub(crate) fn view(&self) -> View {
+        self.storage.view()
     }
 
     /// What is kept of some servers, in their order; of one that is not known, nothing is acknowledged.
@@ -188,6 +192,26 @@ impl Destinations {
             }
         }
         Ok(())
+    }
+
+    /// Ends the pause of a server that failed last time, as it is stored. Whether there was one.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn end_pause(&self, server: &ServerName) -> Result<bool, CommitError> {
+        let (key, failed) = (key(server), |error: ReadError| CommitError::Failed(error.to_string()));
+        for attempt in 1..=ATTEMPTS {
+            let stored = self.storage.view().get::<Rows>(&key).await.map_err(failed)?;
+            let Some(known) = stored.filter(|row| row.failures > 0) else { return Ok(false) };
+            let mut batch = Batch::new();
+            batch.assert_unchanged::<Rows>(&key, Some(&known));
+            batch.put::<Rows>(&key, &DestinationRow { failures: 0, retry_at: UnixMillis(0), ..known });
+            match self.storage.commit(batch).await {
+                Err(CommitError::Conflict(_)) if attempt < ATTEMPTS => {}
+                done => return done.map(|_| true),
+            }
+        }
+        Ok(false)
     }
 
     /// Writes a batch made of the functions below.
@@ -345,5 +369,10 @@ mod tests {
         known.commit(batch).await.expect("written");
         assert_eq!(known.followed(own).await.expect("read"), Some(StreamPosition(9)));
         assert_eq!(known.failing(9).await.expect("read"), [(server_name!("x.test").to_owned(), failing)]);
+        assert!(known.end_pause(server_name!("x.test")).await.expect("written"));
+        assert_eq!(known.failing(9).await.expect("read"), []);
+        let [after] = known.read(&[server_name!("x.test").to_owned()]).await.expect("read")[..] else { panic!("one") };
+        assert_eq!((after.acknowledged, after.failures), (failing.acknowledged, 0), "what it knows stays");
+        assert!(!known.end_pause(server_name!("x.test")).await.expect("nothing to do"));
     }
 }

@@ -4,11 +4,11 @@
 mod document;
 mod store;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use primitives::{SharedClock, UnixMillis};
 use quick_cache::sync::Cache;
-use ruma::{OwnedServerName, ServerName, ServerSigningKeyId};
+use ruma::{OwnedServerName, ServerName, ServerSigningKeyId, canonical_json::CanonicalJsonObject};
 use storage::{CommitError, ReadError, Storage, schema::federation::ServerKeyRow};
 use tokio::sync::{Mutex, Semaphore};
 
@@ -68,6 +68,9 @@ pub enum FetchError {
     /// What came is no document of that server's.
     #[error(transparent)]
     Document(#[from] DocumentError),
+    /// All that it signs with are keys that are known to be in strangers' hands.
+    #[error("the server signs with a key that is denied")]
+    Denied,
     /// A notary has none, or hasn't signed it.
     #[error("the notary vouches for no keys of the server")]
     NotVouched,
@@ -90,6 +93,8 @@ struct Inner {
     storage: Storage,
     clock: SharedClock,
     notaries: Vec<OwnedServerName>,
+    /// Public keys that nothing is believed of, whoever's they are said to be.
+    denied: BTreeSet<[u8; 32]>,
     /// Who holds a server's lock asks it; the others wait and find what was had.
     asked: Cache<OwnedServerName, Arc<Mutex<Option<Asked>>>>,
     at_once: Semaphore,
@@ -104,8 +109,19 @@ impl fmt::Debug for KeyRing {
 impl KeyRing {
     /// Keeps keys in the store. Where a server itself can't be asked, these notaries are, one after the other; they are trusted.
     pub fn new(client: FederationClient, storage: Storage, clock: SharedClock, notaries: Vec<OwnedServerName>) -> Self {
+        Self::denying(client, storage, clock, notaries, BTreeSet::new())
+    }
+
+    /// The same, but for some public keys, which are in strangers' hands: whatever is signed with them is not signed (SECURITY 5), whatever its time.
+    pub fn denying(
+        client: FederationClient,
+        storage: Storage,
+        clock: SharedClock,
+        notaries: Vec<OwnedServerName>,
+        denied: BTreeSet<[u8; 32]>,
+    ) -> Self {
         let (asked, at_once) = (Cache::new(REMEMBERED), Semaphore::new(AT_ONCE));
-        Self(Arc::new(Inner { client, storage, clock, notaries, asked, at_once }))
+        Self(Arc::new(Inner { client, storage, clock, notaries, denied, asked, at_once }))
     }
 
     /// A key of a server, this one's own included: 32 bytes of ed25519. Asks the server if the key is not known, or not known to be valid at
@@ -120,7 +136,8 @@ impl KeyRing {
         at: ValidAt,
     ) -> Result<[u8; 32], KeyError> {
         if server == self.0.client.own_keys().server_name() {
-            return self.own(key_id, at).ok_or(KeyError::NotValid);
+            let own = self.own(key_id, at).filter(|public| !self.0.denied.contains(public));
+            return own.ok_or(KeyError::NotValid);
         }
         if let Some(key) = self.known(server, key_id, at).await? {
             return Ok(key);
@@ -217,7 +234,10 @@ impl KeyRing {
     ) -> Result<Option<[u8; 32]>, ReadError> {
         let row = store::key(&self.0.storage, server, key_id).await?;
         let now = self.0.clock.now();
-        let valid = row.filter(|ServerKeyRow { valid_until, expired, .. }| is_valid(*valid_until, *expired, at, now));
+        // Also those that were kept before they were denied.
+        let valid = row.filter(|ServerKeyRow { public, valid_until, expired }| {
+            !self.0.denied.contains(public) && is_valid(*valid_until, *expired, at, now)
+        });
         Ok(valid.map(|row| row.public))
     }
 
@@ -241,7 +261,15 @@ impl KeyRing {
     }
 
     async fn fetch_directly(&self, server: &ServerName) -> Result<KeyDocument, FetchError> {
-        Ok(KeyDocument::check(self.0.client.server_keys(server).await?, server)?)
+        self.believed(self.0.client.server_keys(server).await?, server)
+    }
+
+    /// A document of a server without the keys that are denied: they vouch for nothing, not for a document either.
+    fn believed(&self, json: CanonicalJsonObject, server: &ServerName) -> Result<KeyDocument, FetchError> {
+        let mut document = KeyDocument::check(json, server)?;
+        document.current.retain(|_, public| !self.0.denied.contains(public));
+        document.old.retain(|_, (public, _)| !self.0.denied.contains(public));
+        if document.current.is_empty() { Err(FetchError::Denied) } else { Ok(document) }
     }
 
     /// The newest document that a notary vouches for. Its own keys come from itself, never from another notary.
@@ -255,7 +283,7 @@ impl KeyRing {
         let notary_document = self.fetch_directly(notary).await?;
         let documents = self.0.client.notary_keys(notary, server, key_id, least).await?;
         let vouched = documents.into_iter().filter_map(|json| {
-            let document = KeyDocument::check(json, server).ok()?;
+            let document = self.believed(json, server).ok()?;
             document.is_signed_by(&notary_document).then_some(document)
         });
         vouched.max_by_key(|document| document.valid_until).ok_or(FetchError::NotVouched)

@@ -8,10 +8,13 @@ use axum::{
 use federation_client::{KeyError, ValidAt};
 use http::{HeaderMap, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use primitives::canonical;
+use primitives::canonical::{self, MarkedNumbers};
 use ruma::{
-    OwnedEventId, OwnedRoomId, OwnedServerName, api::federation::authentication::XMatrix,
-    canonical_json::CanonicalJsonObject, serde::Base64, signatures::PublicKeyMap,
+    OwnedEventId, OwnedRoomId, OwnedServerName, ServerName,
+    api::federation::authentication::XMatrix,
+    canonical_json::CanonicalJsonObject,
+    serde::Base64,
+    signatures::{PublicKeyMap, verify_canonical_json_bytes},
 };
 use serde::de::DeserializeOwned;
 
@@ -25,7 +28,7 @@ const MAX_EVENT_IDS: usize = 1_000;
 pub(crate) struct Signed {
     /// Who asks. Never this server.
     pub(crate) origin: OwnedServerName,
-    /// The body as it came: empty, or a JSON object nested no deeper than is read.
+    /// The body as it came: empty, or a JSON object nested no deeper than is read. It may hold numbers that canonical JSON doesn't know.
     pub(crate) body: Bytes,
     /// What else was signed.
     pub(crate) parts: Parts,
@@ -39,15 +42,26 @@ impl FromRequest<Federation> for Signed {
         // Who sends no signature at all is refused before anything is read.
         let claim = claim(&parts.headers)?;
         let body = read_body(&parts.headers, body, federation.options.request_max_bytes).await?;
-        if !body.is_empty() {
-            parse::<CanonicalJsonObject>(&body)?;
-        }
+        let numbers = if body.is_empty() { None } else { other_numbers(&body)? };
         let request = http::Request::from_parts(parts, body);
-        verify(federation, &claim, &request).await?;
+        verify(federation, &claim, &request, numbers).await?;
         federation.client.heard_from(&claim.origin);
         let (parts, body) = request.into_parts();
         Ok(Self { origin: claim.origin, body, parts })
     }
+}
+
+/// The numbers of a body that canonical JSON doesn't know, if it is an object but for them. They are no reason to refuse all that comes with them: events of room
+/// versions 1 to 5 may hold such numbers, and of other versions the one event is refused. Whoever sends them has signed some text of them. The servers that do so send the
+/// body as they signed it, so the numbers' own text is what the signature is over; if it isn't, the signature is not valid.
+fn other_numbers(body: &[u8]) -> Result<Option<MarkedNumbers>, ApiError> {
+    let Err(error) = parse::<CanonicalJsonObject>(body) else { return Ok(None) };
+    parse::<serde::de::IgnoredAny>(body)?;
+    let marked = MarkedNumbers::mark(body);
+    if canonical::parse_object(&marked.json).is_err() {
+        return Err(error);
+    }
+    Ok(Some(marked))
 }
 
 impl Signed {
@@ -127,7 +141,12 @@ fn claim(headers: &HeaderMap) -> Result<XMatrix, ApiError> {
     XMatrix::try_from(value).map_err(|error| ApiError::unauthorized(format!("Malformed Authorization header: {error}")))
 }
 
-async fn verify(federation: &Federation, claim: &XMatrix, request: &http::Request<Bytes>) -> Result<(), ApiError> {
+async fn verify(
+    federation: &Federation,
+    claim: &XMatrix,
+    request: &http::Request<Bytes>,
+    numbers: Option<MarkedNumbers>,
+) -> Result<(), ApiError> {
     let own_name = federation.keys().server_name();
     if claim.destination.as_deref().is_some_and(|destination| destination != own_name) {
         return Err(ApiError::unauthorized("The request is for another server"));
@@ -136,11 +155,30 @@ async fn verify(federation: &Federation, claim: &XMatrix, request: &http::Reques
         return Err(ApiError::unauthorized("The request claims to be from this server"));
     }
     let public = federation.ring.key(&claim.origin, &claim.key, ValidAt::Now).await.map_err(no_key)?;
+    if let Some(numbers) = numbers {
+        return verify_with_numbers(claim, request, own_name, &public, &numbers)
+            .ok_or_else(|| ApiError::unauthorized("The signature is not valid"));
+    }
     let keys = [(claim.key.to_string(), Base64::new(public.to_vec()))].into();
     let keys = PublicKeyMap::from([(claim.origin.to_string(), keys)]);
     claim
         .verify_http_request(request, own_name, &keys)
         .map_err(|error| ApiError::unauthorized(format!("The signature is not valid: {error}")))
+}
+
+/// The same for a body with numbers that canonical JSON doesn't know. `None`: the signature is not valid.
+fn verify_with_numbers(
+    claim: &XMatrix,
+    request: &http::Request<Bytes>,
+    own_name: &ServerName,
+    public: &[u8],
+    numbers: &MarkedNumbers,
+) -> Option<()> {
+    let marked = http::Request::builder().method(request.method()).uri(request.uri()).body(&numbers.json).ok()?;
+    let object = XMatrix::request_object(&marked, &claim.origin, own_name).ok()?;
+    let signed = numbers.unmark(&serde_json::to_string(&object).ok()?)?;
+    let algorithm = claim.key.algorithm();
+    verify_canonical_json_bytes(&algorithm, public, claim.sig.as_bytes(), signed.as_bytes()).ok()
 }
 
 fn no_key(error: KeyError) -> ApiError {

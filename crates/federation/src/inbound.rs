@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The work is no part of the request that causes it: it goes on when the other server hangs up. A room that waits long for other servers is not waited for: it
-//! goes on by itself, and the transaction is answered without it.
+//! goes on by itself, and the transaction is answered without it; its events are kept in the store first, so that they are judged after a kill too.
 
 mod devices;
 pub(crate) mod edu;
@@ -26,10 +26,13 @@ use std::{
     time::Duration,
 };
 
-use federation_client::{ReceivedError, ReceivedTransactions};
+use federation_client::{Left, LeftPdus, ReceivedError, ReceivedTransactions};
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use primitives::SharedClock;
-use ruma::{OwnedServerName, ServerName};
+use rooms::{ReceiveError, Rooms, TakenIn};
+use ruma::{OwnedRoomId, OwnedServerName, RoomId, ServerName};
+use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -39,6 +42,10 @@ const SWEEP: Duration = Duration::from_hours(6);
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Rooms that go on by themselves for one server. Where there are more, its transactions wait for them.
 const SLOW_ROOMS: usize = 20;
+/// The same for all servers together.
+const SLOW_ROOMS_IN_ALL: usize = 500;
+/// Rooms that go on at once with what was left to them before a start.
+const RESUMED_AT_ONCE: usize = 8;
 
 /// How much of other servers' transactions is worked on, and how much waits.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +88,9 @@ pub(crate) enum Refused {
 /// What a transaction is answered: JSON.
 type Answer = Result<Arc<str>, Refused>;
 
+/// What became of a room's events; `None`: the room goes on by itself, or the server ends.
+type Taken = Option<Result<Vec<TakenIn>, ReceiveError>>;
+
 /// The transactions of other servers. Cheap to clone.
 #[derive(Clone)]
 pub struct Inbound(Arc<Inner>);
@@ -88,6 +98,7 @@ pub struct Inbound(Arc<Inner>);
 struct Inner {
     limits: InboundLimits,
     received: ReceivedTransactions,
+    left: LeftPdus,
     clock: SharedClock,
     origins: Mutex<HashMap<OwnedServerName, Origin>>,
     /// Bytes of the transactions under way and waiting.
@@ -113,10 +124,10 @@ impl fmt::Debug for Inbound {
 
 impl Inbound {
     /// Nothing is under way yet.
-    pub fn new(received: ReceivedTransactions, clock: SharedClock, limits: InboundLimits) -> Self {
+    pub fn new(received: ReceivedTransactions, left: LeftPdus, clock: SharedClock, limits: InboundLimits) -> Self {
         let (bytes, tasks, stop) = (AtomicUsize::new(0), TaskTracker::new(), CancellationToken::new());
         let (origins, slow) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Inner { limits, received, clock, origins, bytes, slow, tasks, stop }))
+        Self(Arc::new(Inner { limits, received, left, clock, origins, bytes, slow, tasks, stop }))
     }
 
     /// How many transactions are under way or wait.
@@ -124,8 +135,10 @@ impl Inbound {
         self.0.origins.lock().values().map(|origin| origin.running.len()).sum()
     }
 
-    /// Sees to what has to be done from time to time, until told to stop; then ends what is under way. What isn't done by then has no answer, and is sent again.
-    pub async fn run(self, stop: CancellationToken) {
+    /// Goes on with what was left to rooms before the start, and sees to what has to be done from time to time, until told to stop; then ends what is under way. What isn't done by then has no answer, and is sent again.
+    pub async fn run(self, rooms: Rooms, stop: CancellationToken) {
+        let (inbound, ends) = (self.clone(), self.0.stop.clone());
+        self.0.tasks.spawn(ends.run_until_cancelled_owned(async move { inbound.resume(&rooms).await }));
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -140,13 +153,17 @@ impl Inbound {
         self.0.tasks.wait().await;
     }
 
-    /// Does a part of a server's transaction on a task of its own. `None`: it takes long, and goes on by itself.
-    async fn patiently<T: Send + 'static>(
+    /// Has a room take in a server's events, on a task of its own. `None`: it takes long, and goes on by itself; then the events are kept until it is done.
+    async fn patiently(
         &self,
+        rooms: &Rooms,
         origin: &ServerName,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> Option<T> {
-        let stop = self.0.stop.clone();
+        room_id: OwnedRoomId,
+        pdus: Vec<Box<RawValue>>,
+    ) -> Taken {
+        let (stop, kept) = (self.0.stop.clone(), pdus.clone());
+        let (rooms, from, id) = (rooms.clone(), origin.to_owned(), room_id.clone());
+        let work = async move { rooms.receive_from(&from, &id, pdus).await };
         let mut task = self.0.tasks.spawn(async move { stop.run_until_cancelled(work).await });
         tokio::select! {
             biased;
@@ -154,16 +171,72 @@ impl Inbound {
             () = self.0.clock.sleep(PATIENCE) => {}
         }
         let Some(slow) = self.slow(origin) else { return task.await.ok().flatten() };
+        let left = match self.0.left.keep(origin, room_id.as_str(), &kept).await {
+            Ok(left) => left,
+            Err(error) => {
+                tracing::warn!(%origin, %room_id, %error, "events could not be kept: their room is waited for");
+                return task.await.ok().flatten();
+            }
+        };
+        let inbound = self.clone();
         self.0.tasks.spawn(async move {
-            drop(task.await);
+            let done = task.await.ok().flatten();
+            inbound.judged(&left, &done).await;
             drop(slow);
         });
         None
     }
 
+    /// Lets go of events that a room has judged. What the end of the server broke off, or the store could not do, stays for the next start.
+    async fn judged(&self, left: &Left, taken: &Taken) {
+        let again = matches!(taken, None | Some(Err(ReceiveError::Unavailable | ReceiveError::Storage(_))));
+        if !again && let Err(error) = self.0.left.judged(left).await {
+            tracing::warn!(origin = %left.origin, room_id = left.room_id, %error, "judged events are kept for the next start");
+        }
+    }
+
+    /// Goes on with the events that were left to their rooms before the start, some at once.
+    async fn resume(&self, rooms: &Rooms) {
+        let mut last: Option<Left> = None;
+        loop {
+            let mut some = Vec::with_capacity(RESUMED_AT_ONCE);
+            while some.len() < RESUMED_AT_ONCE {
+                match self.0.left.next(last.as_ref()).await {
+                    Ok(Some(left)) => {
+                        last = Some(left.clone());
+                        some.push(left);
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::error!(%error, "events that were left to their rooms could not be read");
+                        return;
+                    }
+                }
+            }
+            if some.is_empty() {
+                return;
+            }
+            join_all(some.into_iter().map(|left| self.resume_one(rooms, left))).await;
+        }
+    }
+
+    async fn resume_one(&self, rooms: &Rooms, mut left: Left) {
+        let Ok(room_id) = RoomId::parse(&left.room_id) else {
+            return self.judged(&left, &Some(Err(ReceiveError::UnknownRoom))).await;
+        };
+        let received = rooms.receive_from(&left.origin, &room_id, std::mem::take(&mut left.pdus)).await;
+        if let Err(error) = &received {
+            tracing::debug!(origin = %left.origin, %room_id, %error, "events were dropped");
+        }
+        self.judged(&left, &Some(received)).await;
+    }
+
     /// A place among the rooms that go on by themselves, if there is one left for the server.
     fn slow(&self, origin: &ServerName) -> Option<Slow> {
         let mut slow = self.0.slow.lock();
+        if slow.values().sum::<usize>() >= SLOW_ROOMS_IN_ALL {
+            return None;
+        }
         let count = slow.entry(origin.to_owned()).or_default();
         if *count >= SLOW_ROOMS {
             return None;

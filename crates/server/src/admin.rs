@@ -2,6 +2,7 @@
 //! request in JSON, each answered by a line; an answer that takes long is preceded by lines that say how far it is.
 
 pub mod delayed;
+pub mod federation;
 pub mod reports;
 
 use std::{
@@ -55,6 +56,11 @@ pub enum Request {
         /// What.
         ask: reports::Ask,
     },
+    /// Something about other servers.
+    Federation {
+        /// What.
+        ask: federation::Ask,
+    },
 }
 
 /// An account to make.
@@ -103,6 +109,11 @@ pub enum Answer {
     Reports {
         /// The answer.
         told: reports::Told,
+    },
+    /// What was asked about other servers.
+    Federation {
+        /// The answer.
+        told: federation::Told,
     },
     /// It was not done.
     Failed {
@@ -277,6 +288,7 @@ mod tests {
                     }
                     Request::Backup { .. } => Answer::BackedUp,
                     Request::Reports { .. } => Answer::Reports { told: reports::Told::Deleted },
+                    Request::Federation { .. } => Answer::Federation { told: federation::Told::Retried },
                 }
             },
             stop.clone(),

@@ -3,6 +3,7 @@
 mod backup;
 mod check_store;
 mod delayed;
+mod federation;
 mod keys;
 mod output;
 mod reports;
@@ -70,6 +71,9 @@ enum Command {
     /// Shows and deletes what users have reported: through the server if it runs, otherwise in its store.
     #[command(subcommand)]
     Reports(reports::Reports),
+    /// Shows the servers that can't be reached, and has them asked again: through the server if it runs, otherwise in its store.
+    #[command(subcommand)]
+    Federation(federation::Federation),
 }
 
 #[derive(Debug, Args)]
@@ -157,6 +161,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Keys(keys) => keys.run(),
         Command::Reports(reports) => runtime()?.block_on(reports.run(load)),
+        Command::Federation(federation) => runtime()?.block_on(federation.run(load)),
     }
 }
 

@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
 use crate::{
-    admin::{self, AdminSocket, Answer, Request, reports::ReportDesk},
+    admin::{self, AdminSocket, Answer, Request, federation::FederationDesk, reports::ReportDesk},
     backup,
     config::Config,
     listeners::Listeners,
@@ -64,6 +64,7 @@ pub async fn serve(
         accounts: stack.accounts().clone(),
         delayed: stack.delayed().clone(),
         reports: stack.report_desk(),
+        federation: stack.federation_desk(),
         config: Arc::new(config.clone()),
         clock: clock.clone(),
     };
@@ -118,6 +119,7 @@ struct Desk {
     accounts: Accounts,
     delayed: DelayedEvents,
     reports: ReportDesk,
+    federation: FederationDesk,
     config: Arc<Config>,
     clock: SharedClock,
 }
@@ -144,6 +146,10 @@ impl Desk {
             Request::Delayed { ask } => admin::delayed::administer(&self.delayed, ask, progress, true).await,
             Request::Reports { ask } => match self.reports.answer(&ask).await {
                 Ok(told) => Answer::Reports { told },
+                Err(error) => failed(error),
+            },
+            Request::Federation { ask } => match self.federation.answer(&ask).await {
+                Ok(told) => Answer::Federation { told },
                 Err(error) => failed(error),
             },
         }

@@ -9,7 +9,9 @@ use axum::Router;
 use client_api::Api;
 use delayed_events::DelayedEvents;
 use federation::{Federation, Inbound, outbound::Dispatcher};
-use federation_client::{FederationClient, KeyRing, NetworkServers, OwnKeys, ReceivedTransactions};
+use federation_client::{
+    Destinations, FederationClient, KeyRing, LeftPdus, NetworkServers, OwnKeys, ReceivedTransactions,
+};
 use jobs::{Jobs, Projections};
 use primitives::{Random, SharedClock};
 use rooms::{Remote, Rooms};
@@ -21,7 +23,7 @@ use tracing::warn;
 use users::{Authority, NewAccount, Users};
 
 use crate::{
-    admin::{CreateUser, reports::ReportDesk},
+    admin::{CreateUser, federation::FederationDesk, reports::ReportDesk},
     config::Config,
     signing_key,
 };
@@ -138,6 +140,12 @@ impl Stack {
         ReportDesk::new(self.accounts.users.clone(), self.api.reads.clone())
     }
 
+    /// Where the pauses of other servers are read and ended.
+    pub fn federation_desk(&self) -> FederationDesk {
+        let client = self.federation.as_ref().map(|federation| federation.client.clone());
+        FederationDesk::new(Destinations::new(self.accounts.storage.clone()), client)
+    }
+
     /// What the listeners serve.
     pub fn router(&self) -> Router {
         let clients = client_api::router(self.api.clone());
@@ -162,8 +170,8 @@ impl Stack {
             tasks.spawn(async move { search.run(stopped).await });
         }
         if let Some(federation) = &self.federation {
-            let (inbound, stopped) = (federation.inbound.clone(), stop.clone());
-            tasks.spawn(async move { inbound.run(stopped).await });
+            let (inbound, rooms, stopped) = (federation.inbound.clone(), federation.rooms.clone(), stop.clone());
+            tasks.spawn(async move { inbound.run(rooms, stopped).await });
         }
         let (projections, stopped) = (self.projections.clone(), stop.clone());
         tasks.spawn(async move { projections.run(stopped).await });
@@ -181,7 +189,8 @@ impl Stack {
         let mut jobs = self.api.jobs.verify().await?;
         self.projections.verify(&mut jobs).await?;
         let (rooms, delayed) = (self.rooms.verify().await?, self.api.delayed.verify().await?);
-        Ok(Checked { rooms, delayed, jobs, keys: self.accounts.users.verify().await? })
+        let servers = Destinations::new(self.accounts.storage.clone()).verify().await?;
+        Ok(Checked { rooms, delayed, jobs, keys: self.accounts.users.verify().await?, servers })
     }
 
     /// Waits until the store can't write any more. Why.
@@ -227,11 +236,16 @@ fn remote(
     clock: &SharedClock,
     random: &Random,
 ) -> anyhow::Result<Remote> {
+    let denied = config.federation.denied().map_err(|text| anyhow::anyhow!("{text:?} is no key"))?;
+    anyhow::ensure!(
+        !denied.contains(&keys.current().public()),
+        "this server's own signing key is among federation.denied_keys: rotate it first"
+    );
     let network = Arc::new(NetworkServers::open(&options::network(config))?);
     let client =
         FederationClient::new(keys, network, clock.clone(), random.clone(), options::federation_client(config));
     let (storage, notaries) = (accounts.storage.clone(), config.federation.notaries.clone());
-    let ring = KeyRing::new(client.clone(), storage, clock.clone(), notaries);
+    let ring = KeyRing::denying(client.clone(), storage, clock.clone(), notaries, denied);
     Ok(Remote { client, ring })
 }
 
@@ -240,7 +254,8 @@ fn federate(config: &Config, accounts: &Accounts, rooms: &Rooms, remote: Remote,
     let Remote { client, ring } = remote;
     let (users, rooms, options) = (accounts.users.clone(), rooms.clone(), Arc::new(options::federation(config)));
     let received = ReceivedTransactions::new(accounts.storage.clone(), clock.clone());
-    let inbound = Inbound::new(received, clock.clone(), options::inbound(config));
+    let left = LeftPdus::new(accounts.storage.clone());
+    let inbound = Inbound::new(received, left, clock.clone(), options::inbound(config));
     Federation { users, rooms, client, ring, inbound, clock: clock.clone(), options }
 }
 
@@ -266,17 +281,20 @@ pub struct Checked {
     pub jobs: jobs::verify::Report,
     /// In the keys of devices.
     pub keys: users::verify::Report,
+    /// In what is kept of other servers.
+    pub servers: federation_client::verify::Report,
 }
 
 impl Checked {
     /// Whether nothing is wrong.
     pub fn is_whole(&self) -> bool {
-        self.rooms.is_whole() && self.delayed.is_whole() && self.jobs.is_whole() && self.keys.is_whole()
+        let of_users = self.rooms.is_whole() && self.delayed.is_whole() && self.keys.is_whole();
+        of_users && self.jobs.is_whole() && self.servers.is_whole()
     }
 }
 
 impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n{}\n{}\n{}", self.rooms, self.delayed, self.jobs, self.keys)
+        write!(f, "{}\n{}\n{}\n{}\n{}", self.rooms, self.delayed, self.jobs, self.keys, self.servers)
     }
 }

@@ -297,6 +297,25 @@ fn reports_are_read_and_deleted_with_and_without_a_running_server() {
 }
 
 #[test]
+fn servers_that_failed_are_listed_with_and_without_a_running_server() {
+    let directory = directory();
+    let config = write_config(&directory, "", "");
+    let federation = |arguments: &[&str]| {
+        let output = sundial(&[&["federation"], arguments, &["--config", config.to_str().expect("text")]].concat());
+        (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let ask = || {
+        assert_eq!(federation(&["destinations"]), (true, "no server failed last time\n".to_owned()));
+        let (done, error) = federation(&["retry", "x.test"]);
+        assert!(!done && error.contains("x.test has not failed"), "{error}");
+    };
+    let server = Server::start(&config);
+    ask();
+    assert_eq!(server.terminate().code(), Some(0));
+    ask();
+}
+
+#[test]
 fn the_store_is_checked_while_no_server_runs() {
     let directory = directory();
     let config = write_config(&directory, "", "");

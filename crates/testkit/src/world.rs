@@ -10,7 +10,7 @@ use federation::{
     outbound::{Dispatcher, OutboundOptions},
 };
 use federation_client::{
-    ClientOptions, FakeServers, FederationClient, KeyRing, OldKey, OwnKeys, Pauses, ReceivedTransactions,
+    ClientOptions, FakeServers, FederationClient, KeyRing, LeftPdus, OldKey, OwnKeys, Pauses, ReceivedTransactions,
 };
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -136,7 +136,8 @@ impl World {
         };
         let (users, rooms, options) = (parts.users.clone(), parts.rooms.clone(), Arc::new(options));
         let received = ReceivedTransactions::new(parts.storage.clone(), shared.clone());
-        let inbound = Inbound::new(received, shared.clone(), InboundLimits::default());
+        let left = LeftPdus::new(parts.storage.clone());
+        let inbound = Inbound::new(received, left, shared.clone(), InboundLimits::default());
         let federation = Federation { users, rooms, client: client.clone(), ring, inbound, clock: shared, options };
         let dispatcher = Dispatcher::open(federation.clone(), parts.storage.clone(), OutboundOptions::default());
         let dispatcher = dispatcher.await.expect("the dispatcher opens");

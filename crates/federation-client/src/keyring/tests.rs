@@ -49,6 +49,10 @@ impl World {
     }
 
     fn ring(&self, notaries: &[&str]) -> KeyRing {
+        self.ring_denying(notaries, &[])
+    }
+
+    fn ring_denying(&self, notaries: &[&str], denied: &[[u8; 32]]) -> KeyRing {
         let options = ClientOptions {
             answer_max_bytes: 1 << 20,
             timeout: Duration::from_secs(30),
@@ -61,7 +65,8 @@ impl World {
         let (servers, random) = (Arc::new(self.servers.clone()), Random::seeded(1));
         let client = FederationClient::new(own, servers, self.clock.clone(), random, options);
         let notaries = notaries.iter().map(|name| OwnedServerName::try_from(*name).expect("a name")).collect();
-        KeyRing::new(client, self.storage.clone(), self.clock.clone(), notaries)
+        let denied = denied.iter().copied().collect();
+        KeyRing::denying(client, self.storage.clone(), self.clock.clone(), notaries, denied)
     }
 
     /// Has a server of this name answer with this document.
@@ -231,4 +236,24 @@ async fn the_servers_own_keys_are_known_without_asking() {
     assert!(ring.key(hs, &id("ed25519:before"), ValidAt::Now).await.is_err());
     assert!(ring.key(hs, &id("ed25519:other"), ValidAt::Anytime).await.is_err());
     assert_eq!((world.asked(), world.clock.now()), (0, START));
+}
+
+#[tokio::test]
+async fn a_denied_key_signs_nothing_whether_it_is_known_already_or_not() {
+    let world = World::new();
+    world.publish("b.test", &document("b.test", 2, json!({})));
+    let wanted = id("ed25519:k2");
+    let server = server_name!("b.test");
+    let public = world.ring(&[]).key(server, &wanted, ValidAt::Now).await.expect("a key");
+    let denying = world.ring_denying(&[], &[public]);
+    for at in [ValidAt::Now, ValidAt::Time(START), ValidAt::Anytime] {
+        assert!(denying.key(server, &wanted, at).await.is_err(), "{at:?}");
+    }
+    // Nor does a notary vouch with it.
+    let other = World::new();
+    other.publish("n.test", &document("n.test", 2, json!({})));
+    let denying = other.ring_denying(&["n.test"], &[public]);
+    let refused = denying.key(server_name!("gone.test"), &id("ed25519:k3"), ValidAt::Now).await;
+    assert!(matches!(refused, Err(KeyError::Unavailable(_))), "{refused:?}");
+    assert!(other.servers.asked().iter().all(|(_, path)| !path.contains("/query")), "it is not even asked");
 }

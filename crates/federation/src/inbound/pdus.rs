@@ -31,9 +31,8 @@ pub(super) async fn take_in(
     let together = rooms.len().max(1);
     let answers = stream::iter(rooms)
         .map(|(room_id, pdus)| {
-            let (rooms, from, id) = (federation.rooms.clone(), origin.to_owned(), room_id.clone());
-            let work = async move { rooms.receive_from(&from, &id, pdus).await };
-            async move { (federation.inbound.patiently(origin, work).await, room_id) }
+            let taken = federation.inbound.patiently(&federation.rooms, origin, room_id.clone(), pdus);
+            async move { (taken.await, room_id) }
         })
         .buffer_unordered(together);
     let mut results = BTreeMap::new();

@@ -120,6 +120,30 @@ async fn one_bad_event_does_no_harm_to_the_others() {
 }
 
 #[tokio::test]
+async fn a_number_that_is_none_of_canonical_json_costs_its_own_event_only() {
+    for (version, number) in
+        [("11", "1.50"), ("11", "9007199254740993"), ("11", "1e400"), ("12", "-0.0"), ("5", "1e3"), ("5", "1.5")]
+    {
+        let world = World::new();
+        let (here, peer) = pair(&world).await;
+        let mut far = Far::joined(&here, &peer.server, version, "shared").await;
+        let (bad, good) = (next(&mut far, "bad").await, next(&mut far, "good").await);
+        let edu = r#"{"content":{"n":NUMBER},"edu_type":"m.typing"}"#;
+        let bad = value(&bad).to_string().replacen(r#""body":"bad""#, r#""body":"bad","n":NUMBER"#, 1);
+        assert!(bad.contains("NUMBER"));
+        let body = format!(r#"{{"edus":[{edu}],"origin":"b.test","pdus":[{bad},{}]}}"#, value(&good));
+        let body = body.replace("NUMBER", number);
+        // As servers do that tolerate such numbers: the body is sent as it is signed, keys in their order.
+        let (status, answer) = peer::put_text(&here, &peer.server, "1", &body, &body).await;
+        assert_eq!(status, OK, "{version} {number}: {answer}");
+        assert_eq!(answer["pdus"][good.event_id().as_str()], json!({}), "{version} {number}: {answer}");
+        let other = body.replace(number, "2.25");
+        let (status, _) = peer::put_text(&here, &peer.server, "2", &other, &body).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "what was signed has other numbers");
+    }
+}
+
+#[tokio::test]
 async fn a_transaction_that_comes_again_is_answered_and_not_done_again() {
     let world = World::new();
     let (here, peer) = pair(&world).await;

@@ -110,7 +110,7 @@ fn entry(report: &ShownReport, now: UnixMillis) -> String {
 }
 
 /// A span in the largest unit that it has one of.
-fn age(span: Duration) -> String {
+pub(super) fn age(span: Duration) -> String {
     let seconds = span.as_secs();
     let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
     let unit = units.into_iter().find(|(length, _)| seconds >= *length);

@@ -28,6 +28,9 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
     if config.registration.shared_secret.as_ref().is_some_and(String::is_empty) {
         return Err(problem("registration.shared_secret", "must not be empty; leave it out to switch it off"));
     }
+    if let Err(text) = config.federation.denied() {
+        return Err(problem("federation.denied_keys", format!("{text:?} is no ed25519 key in base64")));
+    }
     if config.storage.memory_budget.0 < 16 << 20 {
         return Err(problem("storage.memory_budget", "must be at least 16MiB"));
     }

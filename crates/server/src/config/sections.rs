@@ -1,7 +1,8 @@
 //! The smaller sections.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
 
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use ipnet::IpNet;
 use ruma::OwnedServerName;
 use serde::{Deserialize, Serialize};
@@ -137,10 +138,26 @@ pub struct Federation {
     pub server_address: Option<OwnedServerName>,
     /// Servers that are asked for the keys of others that can't be asked themselves. They are trusted.
     pub notaries: Vec<OwnedServerName>,
+    /// Public keys (ed25519, base64) that nothing is believed of, because their private halves are in strangers' hands.
+    pub denied_keys: Vec<String>,
     /// Whether other servers are shown the names that users give to their devices.
     pub device_names: bool,
     /// Whether rooms are joined with a part of their state, where the server asked gives that, and the rest is fetched afterwards.
     pub partial_state_joins: bool,
+}
+
+impl Federation {
+    /// The denied keys as bytes; the first that is no key as an error.
+    ///
+    /// # Errors
+    /// The text that is no key.
+    pub fn denied(&self) -> Result<BTreeSet<[u8; 32]>, String> {
+        let read = |text: &String| {
+            let decoded = STANDARD_NO_PAD.decode(text.trim_end_matches('=')).ok();
+            decoded.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()).ok_or_else(|| text.clone())
+        };
+        self.denied_keys.iter().map(read).collect()
+    }
 }
 
 impl Default for Federation {
@@ -151,6 +168,7 @@ impl Default for Federation {
             allow_private_addresses: false,
             server_address: None,
             notaries: Vec::new(),
+            denied_keys: Vec::new(),
             device_names: false,
             partial_state_joins: false,
         }

@@ -58,6 +58,10 @@ fn a_bad_value_is_named_with_its_line_and_reason() {
         ),
         ("[jobs]\nconcurrent = 0", "line 4: `jobs.concurrent`: must be at least 1"),
         ("[jobs]\nprofile_events_per_second = 0", "line 4: `jobs.profile_events_per_second`: must be at least 0.001"),
+        (
+            "[federation]\ndenied_keys = [\"AAAA\"]",
+            "line 4: `federation.denied_keys`: \"AAAA\" is no ed25519 key in base64",
+        ),
         ("[storage]\nmemory_budget = 1", "line 4: `storage.memory_budget`: must be at least 16MiB"),
         ("[search]\nmemory_budget = 1", "line 4: `search.memory_budget`: must be at least 1MiB"),
         ("[[support.contacts]]\nrole = \"m.role.admin\"", "line 3: `support.contacts.0`: needs"),

@@ -22,6 +22,9 @@ tables! {
     DeviceListMarks = 114, "device_list_mark", (Text, Text) => DeviceListMarkRow;
     /// The transactions of a server that are done, by its name: the newest few.
     InboundTransactions = 115, "inbound_transaction", (Text,) => DoneTransactionsRow;
+    /// Events of a transaction that was answered before their room had judged them: by the server that sent them, when they were kept, and their order. Gone when the room
+    /// has judged them.
+    LeftPdus = 118, "left_pdu", (Text, StreamPosition, u16) => LeftPduRow, large;
 }
 
 /// A server's own word on its keys.
@@ -61,6 +64,15 @@ pub struct DoneTransaction {
     pub answer: String,
 }
 
+/// An event that was left to its room.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftPduRow {
+    /// The room that it says it is of.
+    pub room_id: String,
+    /// Its JSON, as it came.
+    pub json: String,
+}
+
 /// A server that this one sends to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DestinationRow {
@@ -90,7 +102,15 @@ pub struct DeviceListMarkRow {
     pub changed: StreamPosition,
 }
 
-version_one!(DeviceListMarkRow, DestinationRow, DestinationRoomRow, KeyDocumentRow, ServerKeyRow, DoneTransactionsRow,);
+version_one!(
+    DeviceListMarkRow,
+    DestinationRow,
+    DestinationRoomRow,
+    KeyDocumentRow,
+    ServerKeyRow,
+    DoneTransactionsRow,
+    LeftPduRow,
+);
 
 #[cfg(test)]
 mod tests {
@@ -112,6 +132,9 @@ mod tests {
         let (id, row) = ("09".repeat(16), DoneTransactionsRow(vec![done]));
         let text = golden::<InboundTransactions>(&(Text::new("x"),), &row);
         assert_eq!(text, format!("inbound_transaction 780000 = 0101{id}05027b7d"));
+        let row = LeftPduRow { room_id: "!r".to_owned(), json: "{}".to_owned() };
+        let key = (Text::new("x"), StreamPosition(7), 1);
+        assert_eq!(golden::<LeftPdus>(&key, &row), "left_pdu 78000000000000000000070001 = 01022172027b7d");
     }
 
     #[test]

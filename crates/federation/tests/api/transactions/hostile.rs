@@ -9,10 +9,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use federation_client::LeftPdus;
 use http::StatusCode;
 use serde_json::{Value, json};
 use testkit::world::World;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::{OK, knows, next, pair, put, send, transaction, value};
 use crate::far::Far;
@@ -162,6 +164,42 @@ async fn a_transaction_is_answered_without_a_room_that_takes_long_and_the_room_g
         tokio::task::yield_now().await;
     }
     assert!(knows(&slow, lost.event_id()).await);
+}
+
+#[tokio::test]
+async fn what_was_left_to_a_slow_room_is_judged_after_a_kill() {
+    let world = World::new();
+    let (here, peer) = pair(&world).await;
+    let mut slow = Far::joined(&here, &peer.server, "11", "shared").await;
+    let (lost, found) = (next(&mut slow, "lost").await, next(&mut slow, "found").await);
+    peer.answers("/get_missing_events/", |_, _| std::future::pending::<Bytes>());
+    let (left, events) = (LeftPdus::new(here.parts.storage.clone()), [value(&found)]);
+    let sent = send(&here, &peer, "1", &events);
+    let time = async {
+        until(|| !peer.asked("/get_missing_events/").is_empty()).await;
+        assert!(left.next(None).await.expect("read").is_none());
+        world.clock.advance(Duration::from_secs(15));
+    };
+    let (pdus, ()) = futures_util::future::join(sent, time).await;
+    assert_eq!(pdus, json!({}), "it is answered, and its event is not judged");
+    let kept = left.next(None).await.expect("read").expect("kept");
+    assert_eq!((kept.origin.as_str(), kept.room_id.as_str(), kept.pdus.len()), ("b.test", slow.id().as_str(), 1));
+
+    // The server is gone; the next one begins with what is in the store.
+    peer.says("/get_missing_events/", &json!({ "events": [value(&lost)] }));
+    let started = world.server_on(here.parts.storage.clone(), "hs.test", 1, Vec::new()).await;
+    let (stop, inbound) = (CancellationToken::new(), started.federation.inbound.clone());
+    let judged = async {
+        while left.next(None).await.expect("read").is_some() {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+    };
+    futures_util::future::join(inbound.run(started.parts.rooms.clone(), stop.clone()), judged).await;
+    let reader = slow.reader().await;
+    for event in [lost, found] {
+        assert!(started.parts.reads.event(&reader, slow.id(), event.event_id()).await.is_ok());
+    }
 }
 
 #[tokio::test]
