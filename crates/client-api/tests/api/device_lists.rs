@@ -131,6 +131,8 @@ async fn a_room_that_is_joined_brings_its_members_and_one_that_is_left_takes_the
     let mut all = vec![alice.id.clone(), bob.id.clone(), carol.id.clone()];
     all.sort();
     assert_eq!(follower.next().await, (all, vec![]), "their own other devices are in the room with them");
+    public_room(&alice).await;
+    assert_eq!(follower.next().await, (vec![], vec![]), "nobody else is there");
     // With one of them another room is shared.
     let other = public_room(&alice).await;
     bob.join(&other).await.ok();
