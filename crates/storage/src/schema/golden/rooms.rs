@@ -205,5 +205,11 @@ fn rooms() {
     29 out_of_band large: 0000000900000003 = 0001020304050607010104 '!r:c' 02313204 '@b:c' 0163027b7d025b5d
     30 alias: '#a:example.org' 0000 = 0102217212 '@alice:example.org'
     31 room_alias: 21720000 '#a:example.org' 0000 = -
+    47 partial_room: 00000003 = 000102030405060701016200
+    47 partial_room: 00000003 = 000102030405060701016201ac0202050607
+    47 partial_room: 00000003 = 000102030405060701016202ac02
+    48 partial_event: 000000030000012c = 01ac02010501070108 '$missing' 01
+    49 partial_note: 0000000300 'example.com' 0000 = -
+    49 partial_note: 0000000301 '@a:b' 0000 = -
     "#);
 }
