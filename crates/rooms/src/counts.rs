@@ -255,13 +255,13 @@ impl Reads {
         let mut looked_at = 0;
         'log: while let Some(page) = next {
             for ((_, position, _), entry) in page.rows {
-                let RoomLogEntry::Event { rix, root, .. } = entry else { continue };
+                let RoomLogEntry::Event { rix, root, changed, .. } = entry else { continue };
                 looked_at += 1;
                 if looked_at > MAX_ROWS {
                     break 'log;
                 }
                 let place = Place::Arrived(position, rix);
-                if place <= base.since {
+                if place <= base.since || judge.passes_over(rix, changed.as_deref()).await? {
                     continue;
                 }
                 let Some(event) = room.event(rix).await? else { continue };

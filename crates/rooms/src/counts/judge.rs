@@ -19,6 +19,7 @@ use crate::{
     power::Powers,
     read::{Reader, RoomView, Wishes},
     render::StoredEvent,
+    state::is_member_slot,
     visibility::Eyes,
 };
 
@@ -64,6 +65,17 @@ impl<'a> Judge<'a> {
     ) -> Self {
         let rules = &wishes.rules.compiled;
         Self { room, reader, rules, events, slot, states: HashMap::new() }
+    }
+
+    /// Whether an event is another member's membership event, of which the user's rules tell nothing: in a large room most are. `changed` is which slots of the
+    /// state it changed, as far as the log says.
+    pub(super) async fn passes_over(&self, rix: Rix, changed: Option<&[Slot]>) -> Result<bool, ReadError> {
+        let Some(&[slot]) = changed else { return Ok(false) };
+        if self.rules.tells_of_members() || !is_member_slot(slot) || Some(slot) == self.slot {
+            return Ok(false);
+        }
+        // A message can change a slot too, where it joins branches of the room.
+        self.room.is_membership_of_another(rix, self.reader.user_id.as_str()).await
     }
 
     /// Whether the user sent an event.

@@ -7,8 +7,8 @@ use ruma::{EventId, OwnedRoomId, RoomId};
 use storage::{
     Direction, KeyRange, Page, ReadError, Text, View,
     schema::rooms::{
-        EventHeaders, EventJson, Membership, Redactions, RoomHead, RoomHeads, RoomIds, RoomLog, Rooms, SlotKey,
-        SlotKeys, Slots,
+        EventHeader, EventHeaders, EventJson, Membership, Redactions, RoomHead, RoomHeads, RoomIds, RoomLog, Rooms,
+        SlotKey, SlotKeys, Slots,
     },
 };
 
@@ -80,6 +80,17 @@ impl<'a> RoomView<'a> {
         let event = Arc::new(event.map_err(|error| corrupt::<EventJson>(error.to_string()))?);
         self.caches.events.insert((self.nid, rix), Arc::clone(&event));
         Ok(Some(event))
+    }
+
+    /// Whether an event is the membership event of somebody else than a user. Reads no more than that takes.
+    pub(crate) async fn is_membership_of_another(&self, rix: Rix, user_id: &str) -> Result<bool, ReadError> {
+        let says_so = |header: &EventHeader| {
+            header.event_type == "m.room.member" && header.state_key.as_deref().is_some_and(|key| key != user_id)
+        };
+        if let Some(event) = self.caches.events.get(&(self.nid, rix)) {
+            return Ok(says_so(&event.header));
+        }
+        Ok(self.view.get::<EventHeaders>(&(self.nid, rix)).await?.is_some_and(|header| says_so(&header.value)))
     }
 
     /// The first page of the rows of the room's log after one position and up to another, newest first. `upto` is at most the view's.

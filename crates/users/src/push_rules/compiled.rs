@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     count::CountIs,
-    defaults::LEGACY_MENTIONS,
+    defaults::{INVITE_FOR_ME, LEGACY_MENTIONS, MEMBER_EVENT},
     event::PushEvent,
     glob::{self, Glob},
     kind::RuleKind,
@@ -55,6 +55,7 @@ pub struct Compiled {
     rooms: HashMap<String, Arc<Outcome>>,
     senders: HashMap<String, Arc<Outcome>>,
     after: Vec<CompiledRule>,
+    tells_of_members: bool,
 }
 
 #[derive(Debug)]
@@ -98,7 +99,14 @@ impl Compiled {
             rooms: by_id(RuleKind::Room),
             senders: by_id(RuleKind::Sender),
             after: compiled(RuleKind::Underride).collect(),
+            tells_of_members: tells_of_members(enabled(RuleKind::Override)),
         }
+    }
+
+    /// Whether the user may be told of the membership events of others: `false` where the default rules decide, which are held against a great many of
+    /// them in a large room.
+    pub fn tells_of_members(&self) -> bool {
+        self.tells_of_members
     }
 
     /// What the first rule that matches makes of an event that somebody else sent; `None` if no rule matches. Asks for facts as they are
@@ -117,6 +125,22 @@ impl Compiled {
         }
         first_match(&self.after, event, facts)
     }
+}
+
+/// Whether override rules, in their order, may notify of a membership event that is not the user's own.
+fn tells_of_members<'a>(rules: impl Iterator<Item = &'a Rule>) -> bool {
+    for rule in rules {
+        let notifies = Outcome::of(rule).notify;
+        if rule.default && rule.rule_id == MEMBER_EVENT {
+            return notifies;
+        }
+        let of_the_user = rule.default && rule.rule_id == INVITE_FOR_ME;
+        // One that doesn't notify may match or not: the user is not told by it.
+        if notifies && !of_the_user {
+            return true;
+        }
+    }
+    true
 }
 
 fn first_match<'a>(

@@ -10,6 +10,11 @@ use super::{kind::RuleKind, rule::Rule};
 /// Turns all notifications off. The only default rule before the user's own.
 pub(super) const MASTER: &str = ".m.rule.master";
 
+/// Tells the user of their own invites,
+pub(super) const INVITE_FOR_ME: &str = ".m.rule.invite_for_me";
+/// and of no other membership event.
+pub(super) const MEMBER_EVENT: &str = ".m.rule.member_event";
+
 /// Rules that look for a mention in the text. They don't apply to events that say themselves whom they mention (`m.mentions`).
 pub(super) const LEGACY_MENTIONS: [&str; 3] =
     [".m.rule.contains_display_name", ".m.rule.roomnotif", ".m.rule.contains_user_name"];

@@ -234,3 +234,29 @@ proptest! {
         prop_assert_eq!(ours, expected, "{}", condition);
     }
 }
+
+#[test]
+fn only_where_the_default_rules_decide_no_membership_event_of_another_is_ever_told() {
+    let tells = |rules: &Ruleset| Compiled::new(rules).tells_of_members();
+    let member =
+        event(json!({ "type": "m.room.member", "state_key": "@carol:hs1", "content": { "membership": "join" } }));
+    let agree = |rules: &Ruleset| {
+        let told = matches!(outcome(rules, &member, facts()), "notify" | "highlight");
+        assert!(tells(rules) || !told, "what is passed over would be told");
+    };
+    assert!(!tells(&rules()));
+    agree(&rules());
+
+    let all = json!([{ "kind": "event_match", "key": "type", "pattern": "m.room.*" }]);
+    let quiet = with(RuleKind::Override, "quiet", json!({ "conditions": all, "actions": [] }));
+    assert!(!tells(&quiet));
+    agree(&quiet);
+
+    let told = with(RuleKind::Override, "told", json!({ "conditions": all, "actions": ["notify"] }));
+    assert!(tells(&told));
+    assert_eq!(outcome(&told, &member, facts()), "notify");
+
+    let mut off = rules();
+    off.set_enabled(RuleKind::Override, MEMBER_EVENT, false).expect("there");
+    assert!(tells(&off));
+}
