@@ -3,11 +3,11 @@
 use ::rooms::{
     Membership,
     read::{JoinedMembers, MembersRequest},
+    render::ClientEvent,
     tokens::PageToken,
 };
 use axum::{Json, extract::State};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use super::{reader, room_id};
 use crate::{
@@ -21,6 +21,12 @@ pub(super) struct Parameters {
     at: Option<String>,
     membership: Option<String>,
     not_membership: Option<String>,
+}
+
+/// Written as it is: there can be very many.
+#[derive(Debug, Serialize)]
+pub(super) struct Members {
+    chunk: Vec<ClientEvent>,
 }
 
 fn membership(text: Option<&str>) -> ApiResult<Option<Membership>> {
@@ -41,14 +47,14 @@ pub(super) async fn members(
     Authenticated(who): Authenticated,
     Args(room): Args<String>,
     Query(parameters): Query<Parameters>,
-) -> ApiResult<Json<Value>> {
+) -> ApiResult<Json<Members>> {
     let request = MembersRequest {
         at: parameters.at.as_deref().map(str::parse::<PageToken>).transpose()?,
         membership: membership(parameters.membership.as_deref())?,
         not_membership: membership(parameters.not_membership.as_deref())?,
     };
     let chunk = api.reads.members(&reader(&who), &room_id(&room)?, request).await?;
-    Ok(Json(json!({ "chunk": chunk })))
+    Ok(Json(Members { chunk }))
 }
 
 pub(super) async fn joined(
