@@ -28,8 +28,10 @@ use crate::{
 
 const CLIENTS: usize = 1_000 / SCALE as usize;
 const ROUNDS: usize = 40;
-/// The clients have this long to ask again before the next send.
+/// The clients have this long to ask again before the next send,
 const BETWEEN: Duration = Duration::from_millis(400);
+/// once all were told: whoever is not by then never will be.
+const LONGEST: Duration = Duration::from_secs(10);
 /// As a client that only waits asks; it does not become present by that.
 const QUERY: &str = "timeout=60000&set_presence=offline";
 
@@ -71,6 +73,12 @@ pub(super) async fn many(folder: &Path) -> anyhow::Result<Vec<Figure>> {
     for count in 1..=ROUNDS {
         round.sent.store(round.now(), Ordering::SeqCst);
         wire.call("PUT", &format!("{path}/t{count}"), r#"{"msgtype":"m.text","body":"wake up"}"#).await?;
+        let all_told = async {
+            while round.told.load(Ordering::SeqCst) < count * CLIENTS {
+                tokio::time::sleep(BETWEEN / 20).await;
+            }
+        };
+        let _ = tokio::time::timeout(LONGEST, all_told).await;
         tokio::time::sleep(BETWEEN).await;
         let told = round.told.load(Ordering::SeqCst);
         anyhow::ensure!(told == count * CLIENTS, "{told} were told in {count} rounds");
