@@ -33,7 +33,10 @@ use primitives::SharedClock;
 use rooms::{ReceiveError, Rooms, TakenIn};
 use ruma::{OwnedRoomId, OwnedServerName, RoomId, ServerName};
 use serde_json::value::RawValue;
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinError,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Rows of servers that have gone quiet are looked for this often.
@@ -167,15 +170,15 @@ impl Inbound {
         let mut task = self.0.tasks.spawn(async move { stop.run_until_cancelled(work).await });
         tokio::select! {
             biased;
-            done = &mut task => return done.ok().flatten(),
+            done = &mut task => return finished(done).await,
             () = self.0.clock.sleep(PATIENCE) => {}
         }
-        let Some(slow) = self.slow(origin) else { return task.await.ok().flatten() };
+        let Some(slow) = self.slow(origin) else { return finished(task.await).await };
         let left = match self.0.left.keep(origin, room_id.as_str(), &kept).await {
             Ok(left) => left,
             Err(error) => {
                 tracing::warn!(%origin, %room_id, %error, "events could not be kept: their room is waited for");
-                return task.await.ok().flatten();
+                return finished(task.await).await;
             }
         };
         let inbound = self.clone();
@@ -316,6 +319,16 @@ impl Inbound {
         let answer = work.await;
         self.0.received.done(origin, txn_id, answer.clone()).await.map_err(failed)?;
         Ok(answer.into())
+    }
+}
+
+/// What became of the events of a room that is waited for. Never returns if the end of the server broke the work off: the transaction ends with it, and must
+/// not be noted as done without these events, for then nobody would send them again.
+async fn finished(done: Result<Taken, JoinError>) -> Taken {
+    match done {
+        Ok(None) => std::future::pending().await,
+        Ok(taken) => taken,
+        Err(_) => None,
     }
 }
 

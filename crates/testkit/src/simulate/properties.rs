@@ -13,7 +13,10 @@ const MAX_EXTREMITIES: usize = 20;
 const UNSHOWN: &str = "org.matrix.dummy_event";
 
 /// Whether servers agree about a room before anybody reads back: no server has rejected what another one's user sent, each has told its users of every event
-/// that it has accepted, once, and the current state is the same on all of them.
+/// that it has accepted, once, and the current state and the forward extremities are the same on all of them.
+///
+/// The extremities count here already: an event that a server could not judge when it came is not stored, and the next one brings it. As nobody who reads back
+/// is led to what nothing follows, users have to go on speaking until all servers have the newest events.
 ///
 /// That an event is soft-failed on one server and not on another is no disagreement: that depends on what arrived first.
 ///
@@ -29,16 +32,19 @@ pub(super) fn agreed(held: &[(OwnedServerName, Held)]) -> Result<(), String> {
             return Err(format!("{server} has {} extremities", room.extremities.len()));
         }
     }
-    all_as_the_first(held, same_state)
+    all_as_the_first(held, same_state)?;
+    all_as_the_first(held, same_end)
 }
 
-/// Whether, after somebody has read back on each server, all of them hold the same: every event that one of them has, those that were sent among them, has
-/// its place in the same DAG everywhere, no event is missing before another, and extremities and state are the same.
+/// Whether, after somebody has read back on each server, all of them hold the same: every event that is owed to all (see [`owed`]), those that were sent among
+/// them, has its place in the same DAG everywhere, no event is missing before another, and extremities and state are the same. Somebody has each event that was
+/// sent.
 ///
 /// # Errors
 /// The first property that doesn't hold.
 pub(super) fn whole(held: &[(OwnedServerName, Held)], sent: &[OwnedEventId]) -> Result<(), String> {
     agreed(held)?;
+    let owed = owed(held);
     for (server, room) in held {
         if room.gaps > 0 {
             return Err(format!("{server} has {} gaps", room.gaps));
@@ -47,11 +53,41 @@ pub(super) fn whole(held: &[(OwnedServerName, Held)], sent: &[OwnedEventId]) -> 
         if let Some((id, _)) = outlier {
             return Err(format!("{server} has {id} only as an outlier"));
         }
-        if let Some(id) = sent.iter().find(|id| !room.events.contains_key(*id)) {
-            return Err(format!("{server} never got {id}"));
+        if let Some(id) = owed.iter().find(|id| !room.events.contains_key(**id)) {
+            return Err(format!("{server} never got {}", said(held, id)));
         }
     }
-    all_as_the_first(held, same_dag)
+    if let Some(id) = sent.iter().find(|id| held.iter().all(|(_, room)| !room.events.contains_key(*id))) {
+        return Err(format!("nobody has {id}, which was sent"));
+    }
+    all_as_the_first(held, |one, other| same_dag(one, other, &owed))
+}
+
+/// The events that every server must have: those that some server has accepted, and what comes before them.
+///
+/// What all who know it have soft-failed, and nothing of this follows, is owed to nobody. No event names it, so that whoever it wasn't sent to, or who was
+/// away then, never hears of it. So an invite that its user's server refuses is stored there, soft-failed, and the server that made it gets an error and
+/// stores nothing.
+fn owed(held: &[(OwnedServerName, Held)]) -> BTreeSet<&OwnedEventId> {
+    let accepted = held.iter().flat_map(|(_, room)| room.accepted());
+    let mut open: Vec<_> = accepted.collect();
+    let mut owed = BTreeSet::new();
+    while let Some(id) = open.pop() {
+        if owed.insert(id) {
+            let event = held.iter().find_map(|(_, room)| room.events.get(id));
+            open.extend(event.into_iter().flat_map(|event| event.pdu.prev_events()));
+        }
+    }
+    owed
+}
+
+/// An event as each server holds it, for who reads of a fault.
+fn said(held: &[(OwnedServerName, Held)], id: &OwnedEventId) -> String {
+    let says = |(server, room): &(OwnedServerName, Held)| {
+        let event = room.events.get(id)?;
+        Some(format!("\n  {server}: {:?} {:?} {}", event.header.kind, event.header.verdict, event.pdu.json()))
+    };
+    format!("{id}:{}", held.iter().filter_map(says).collect::<String>())
 }
 
 /// Whether what a user has read, page by page to the beginning, is every accepted event of the room, once.
@@ -105,21 +141,29 @@ fn same_state(one: Named<'_>, other: Named<'_>) -> Result<(), String> {
     })
 }
 
-fn same_dag(one: Named<'_>, other: Named<'_>) -> Result<(), String> {
-    let (here, there) = (previous(one.1), previous(other.1));
+fn same_dag(one: Named<'_>, other: Named<'_>, owed: &BTreeSet<&OwnedEventId>) -> Result<(), String> {
+    let (here, there) = (previous(one.1, owed), previous(other.1, owed));
     if let Some(id) = difference(&here, &there) {
         let places = (here.get(id), there.get(id));
         return Err(format!("{id} follows {:?} on {} and {:?} on {}", places.0, one.0, places.1, other.0));
     }
+    Ok(())
+}
+
+fn same_end(one: Named<'_>, other: Named<'_>) -> Result<(), String> {
     let tips = |held: &Held| held.extremities.iter().cloned().collect::<BTreeSet<_>>();
     let (here, there) = (tips(one.1), tips(other.1));
     if here == there { Ok(()) } else { Err(format!("{} ends in {here:?}, {} in {there:?}", one.0, other.0)) }
 }
 
-/// What each event follows, as far as the server has found it.
-fn previous(room: &Held) -> BTreeMap<&OwnedEventId, BTreeSet<&OwnedEventId>> {
-    let follows = |event: &HeldEvent| event.header.prev.iter().filter_map(|rix| room.numbers.get(rix)).collect();
-    room.events.iter().map(|(id, event)| (id, follows(event))).collect()
+/// What each event that is owed to all follows, as far as the server has found it.
+fn previous<'a>(
+    room: &'a Held,
+    owed: &BTreeSet<&OwnedEventId>,
+) -> BTreeMap<&'a OwnedEventId, BTreeSet<&'a OwnedEventId>> {
+    let follows = |event: &'a HeldEvent| event.header.prev.iter().filter_map(|rix| room.numbers.get(rix)).collect();
+    let events = room.events.iter().filter(|(id, _)| owed.contains(id));
+    events.map(|(id, event)| (id, follows(event))).collect()
 }
 
 /// The first key under which two maps differ.

@@ -203,6 +203,30 @@ async fn what_was_left_to_a_slow_room_is_judged_after_a_kill() {
 }
 
 #[tokio::test]
+async fn a_transaction_that_the_end_of_the_server_breaks_off_is_done_when_it_is_sent_again() {
+    let world = World::new();
+    let (here, peer) = pair(&world).await;
+    let mut slow = Far::joined(&here, &peer.server, "11", "shared").await;
+    let (lost, found) = (next(&mut slow, "lost").await, next(&mut slow, "found").await);
+    peer.answers("/get_missing_events/", |_, _| std::future::pending::<Bytes>());
+    let (stop, inbound) = (CancellationToken::new(), here.federation.inbound.clone());
+    let body = transaction(&peer.server, &[value(&found)]);
+    let sent = put(&here, &peer.server, "1", &body);
+    let end = async {
+        until(|| !peer.asked("/get_missing_events/").is_empty()).await;
+        stop.cancel();
+    };
+    let run = inbound.run(here.parts.rooms.clone(), stop.clone());
+    let ((status, _), (), ()) = futures_util::future::join3(sent, run, end).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+
+    peer.says("/get_missing_events/", &json!({ "events": [value(&lost)] }));
+    let started = world.server_on(here.parts.storage.clone(), "hs.test", 1, Vec::new()).await;
+    let pdus = send(&started, &peer, "1", &[value(&found)]).await;
+    assert_eq!(pdus, json!({ found.event_id().as_str(): {} }));
+}
+
+#[tokio::test]
 async fn one_server_has_three_transactions_under_way_and_fifty_waiting() {
     let world = World::new();
     let (here, peer) = pair(&world).await;
