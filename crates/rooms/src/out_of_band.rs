@@ -14,7 +14,7 @@ use storage::{
     },
 };
 
-use crate::{Pdu, RoomVersion, outgoing::SendError, registry::Rooms, staging::StageError};
+use crate::{Pdu, RoomVersion, load::corrupt, outgoing::SendError, registry::Rooms, staging::StageError};
 
 /// Attempts at a row that others write at the same time.
 const ATTEMPTS: usize = 8;
@@ -146,14 +146,21 @@ pub(crate) fn row(pdu: &Pdu, membership: Membership, server: OwnedServerName, st
 }
 
 /// Whether a member event that came from outside ends an invite or knock: a leave or a ban of the user, by whoever invited them; of a knock, by somebody of the server
-/// through which it was made (SECURITY: nobody else's word can be checked without the room).
-pub(crate) fn ends(row: &OutOfBandRow, pdu: &Pdu, user: &UserId) -> bool {
+/// through which it was made (SECURITY: nobody else's word can be checked without the room). It names what it ends among its auth events; one that does not is
+/// older, such as the end of a ban before the invite, and may well come later.
+pub(crate) fn ends(row: &OutOfBandRow, pdu: &Pdu, user: &UserId) -> Result<bool, ReadError> {
     let by = match row.membership {
         Membership::Invite => pdu.sender().as_str() == row.sender,
         Membership::Knock => pdu.sender().server_name().as_str() == row.server,
         Membership::Join | Membership::Leave | Membership::Ban => false,
     };
-    by && pdu.room_id().as_str() == row.room_id
-        && pdu.state_key() == Some(user.as_str())
-        && matches!(pdu.membership(), Some(Membership::Leave | Membership::Ban))
+    if !by
+        || pdu.room_id().as_str() != row.room_id
+        || pdu.state_key() != Some(user.as_str())
+        || !matches!(pdu.membership(), Some(Membership::Leave | Membership::Ban))
+    {
+        return Ok(false);
+    }
+    let ended = Pdu::parse(pdu.version(), &row.event).map_err(|error| corrupt::<OutOfBand>(error.to_string()))?;
+    Ok(pdu.auth_events().contains(ended.event_id()))
 }

@@ -143,7 +143,7 @@ impl Rooms {
         let Some((room, row)) = self.open_out_of_band(nid, room_id).await? else { return Ok(None) };
         let Some(version) = RoomVersion::parse(&row.room_version) else { return Ok(None) };
         let Ok(pdu) = Pdu::parse(version, event.get().as_bytes()) else { return Ok(None) };
-        if !out_of_band::ends(&row, &pdu, &user) || pdu.sender().server_name() != origin {
+        if !out_of_band::ends(&row, &pdu, &user)? || pdu.sender().server_name() != origin {
             return Ok(None);
         }
         let id = pdu.event_id().clone();

@@ -135,6 +135,26 @@ async fn only_who_invited_withdraws() {
 }
 
 #[tokio::test]
+async fn what_ended_an_earlier_invite_does_not_end_a_later_one() {
+    for version in ["1", "3", "11", "12"] {
+        let world = World::new();
+        let (a, alice, b, bob) = two(&world).await;
+        let private = create(&a, &alice, version, Preset::PrivateChat).await;
+        invite(&a, &alice, &private, &bob).await.expect("invited");
+        room(&a, &private).await.kick(&alice, &bob, Details::default()).await.expect("kicked");
+        let earlier = member_pdu(&a, &alice, &private, &bob).await;
+        invite(&a, &alice, &private, &bob).await.expect("invited again");
+        // It comes by another way than the invite, and later.
+        assert!(!hand_in(&a, &b, &private, &earlier).await, "{version}");
+        assert!(told(&b, &bob, "invite", &private).await.is_some(), "{version}");
+        room(&a, &private).await.kick(&alice, &bob, Details::default()).await.expect("kicked again");
+        let end = member_pdu(&a, &alice, &private, &bob).await;
+        assert!(hand_in(&a, &b, &private, &end).await, "{version}");
+        assert_eq!(told(&b, &bob, "invite", &private).await, None, "{version}");
+    }
+}
+
+#[tokio::test]
 async fn a_second_user_of_a_server_in_the_room_is_invited_by_the_rooms_own_events() {
     let world = World::new();
     let (a, alice, b, bob) = two(&world).await;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use storage::{Storage, schema::rooms::Verdict};
 use testkit::world::{Server, World};
 
-use super::{asked, check, create, join};
+use super::{asked, check, create, hand_in, join, member_pdu, told};
 use crate::{
     ask_signed,
     far::{Far, object},
@@ -188,8 +188,8 @@ async fn another_server_gives_the_state_where_the_first_does_not() {
     });
     join(&b, &bob, &room, &[&a]).await.expect("joined");
     // The others hear of the join.
-    let member = super::member_pdu(&a, &alice, &room, &bob).await;
-    assert!(super::hand_in(&a, &c, &room, &member).await);
+    let member = member_pdu(&a, &alice, &room, &bob).await;
+    assert!(hand_in(&a, &c, &room, &member).await);
     make_whole(&b, &bob, &room).await;
     assert_eq!(members(&b, &bob, &room).await, ["@alice:a.test", "@bob:b.test", "@eve:c.test"]);
     assert!(asked(&world, &c, "/state_ids/") >= 1);
@@ -308,6 +308,29 @@ async fn who_leaves_and_comes_back_finds_the_room_and_so_do_others() {
     check(&b).await;
 }
 
+#[tokio::test]
+async fn who_is_banned_from_a_partial_room_can_be_invited_again() {
+    let world = World::new();
+    let (a, alice, b, bob, room) = joined(&world).await;
+    let handle = a.parts.rooms.room(&room).await.expect("there");
+    handle.ban(&alice, &bob, Details::default()).await.expect("banned");
+    let ban = member_pdu(&a, &alice, &room, &bob).await;
+    assert!(hand_in(&a, &b, &room, &ban).await);
+    assert!(told(&b, &bob, "leave", &room).await.is_some());
+    handle.unban(&alice, &bob, Details::default()).await.expect("unbanned");
+    let unban = member_pdu(&a, &alice, &room, &bob).await;
+    handle.invite(&alice, &bob, Details::default()).await.expect("invited");
+    // The invite has overtaken the end of the ban.
+    assert!(!hand_in(&a, &b, &room, &unban).await);
+    assert!(told(&b, &bob, "invite", &room).await.is_some());
+    check(&b).await;
+    join(&b, &bob, &room, &[&a]).await.expect("joined");
+    assert_eq!(told(&b, &bob, "invite", &room).await, None);
+    make_whole(&b, &bob, &room).await;
+    assert_eq!(members(&b, &bob, &room).await.len(), 4);
+    check(&b).await;
+}
+
 /// Has the events that one server sends of a room arrive at another.
 async fn deliver(from: &Server, to: &Server, room: &RoomId) {
     let handle = from.parts.rooms.room(room).await.expect("there");
@@ -316,7 +339,7 @@ async fn deliver(from: &Server, to: &Server, room: &RoomId) {
     let page = reads.outbound(&view, handle.nid(), primitives::StreamPosition::ZERO).await.expect("readable");
     for news in page.news.iter().filter(|news| news.servers.contains(&to.name)) {
         let pdu = reads.pdu(&view, handle.nid(), news.rix).await.expect("readable").expect("there");
-        assert!(super::hand_in(from, to, room, &serde_json::to_value(pdu).expect("JSON")).await);
+        assert!(hand_in(from, to, room, &serde_json::to_value(pdu).expect("JSON")).await);
     }
 }
 
