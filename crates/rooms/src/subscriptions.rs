@@ -3,7 +3,7 @@
 //! A client also subscribes by itself, when an event mentions its user. So that it does not undo what the user decided meanwhile on another
 //! device, an event that was there when the user unsubscribed is no cause: events and decisions are ordered by their positions in the stream.
 //!
-//! Clients read in pages what has changed (MSC4308, [`changes`]).
+//! Clients read in pages what has changed (MSC4308).
 
 mod changes;
 
