@@ -131,13 +131,14 @@ async fn people_are_found_by_their_profile_by_those_who_could_meet_them() {
     let own = json!({ "membership": "join", "displayname": "Freddy" });
     alice.put(&format!("v3/rooms/{room}/state/m.room.member/{}", alice.id), own).await.ok();
     assert!(found(&eve, "alice").await.is_empty());
+    assert!(found(&alice, "alice").await.is_empty(), "being in a room with oneself is no meeting");
     let public = alice.room(json!({ "preset": "public_chat" })).await;
     for searcher in [&bob, &eve] {
         assert_eq!(found(searcher, "Alice Cooper").await, expected);
         assert_eq!(found(searcher, "@alice").await, expected);
         assert!(found(searcher, "freddy").await.is_empty());
     }
-    assert_eq!(found(&alice, "alice").await, expected, "she is in a room with herself");
+    assert_eq!(found(&alice, "alice").await, expected, "as a stranger finds her");
     alice.leave(&public).await;
     assert!(found(&eve, "alice").await.is_empty());
     alice.leave(&room).await;

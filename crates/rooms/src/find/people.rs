@@ -65,7 +65,7 @@ type Place = (Fit, bool, bool, OwnedUserId);
 
 impl Reads {
     /// The users whose name or id fits a term: those of this server as far as they are searched, and those of other servers who
-    /// share a room with the reader.
+    /// share a room with the reader. The reader is among them only where strangers would find them too.
     pub async fn find_people(
         &self,
         reader: &Reader,
@@ -97,7 +97,14 @@ impl Reads {
             if people.len() == most {
                 break;
             }
-            if searched != Searched::Everybody && !self.may_meet(view, &own, found.user_nid).await? {
+            // The reader is in all of their own rooms: they find themselves as a stranger would, or not at all.
+            let is_reader = found.user_nid == reader.user_nid;
+            let shared = if is_reader { &[][..] } else { &own };
+            let meets = match searched {
+                Searched::Everybody => !is_reader,
+                Searched::MayMeet => self.may_meet(view, shared, found.user_nid).await?,
+            };
+            if !meets {
                 continue;
             }
             let profile = self.0.users.profiles().get(&found.user_id).await.map_err(read_error)?.unwrap_or_default();
