@@ -1,5 +1,6 @@
 //! The command line.
 
+mod alone;
 mod backup;
 mod check_store;
 mod delayed;

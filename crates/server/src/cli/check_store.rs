@@ -1,9 +1,9 @@
 //! `sundial check-store`: what is stored against the invariants, while no server runs.
 
 use anyhow::ensure;
-use primitives::{Random, SystemClock};
 
-use crate::{config::Config, lock::DirectoryLock, wiring::Stack};
+use super::alone::alone;
+use crate::config::Config;
 
 /// Opens the store as the server would, checks it, and closes it. Prints what was counted and what is wrong.
 ///
@@ -12,11 +12,7 @@ use crate::{config::Config, lock::DirectoryLock, wiring::Stack};
 pub(super) async fn check(config: &Config, say: impl Fn(&str)) -> anyhow::Result<()> {
     let directory = crate::wiring::options::storage_directory(config);
     ensure!(directory.is_dir(), "there is no store in {}", config.data_dir.display());
-    let _lock = DirectoryLock::acquire(&config.data_dir)?;
-    let stack = Stack::open(config, &SystemClock::shared(), &Random::os()).await?;
-    let checked = stack.verify().await;
-    stack.close().await;
-    let checked = checked?;
+    let checked = alone(config, async |stack| Ok(stack.verify().await?)).await?;
     say(&checked.to_string());
     ensure!(checked.is_whole(), "the store has faults");
     Ok(())

@@ -4,18 +4,16 @@ use std::path::Path;
 
 use anyhow::{bail, ensure};
 use clap::{Args, Subcommand};
-use primitives::{Clock, Random, SystemClock};
+use primitives::{Clock, SystemClock};
 use tokio::sync::mpsc;
 
-use super::{ConfigFile, output};
+use super::{ConfigFile, alone::alone, output};
 use crate::{
     admin::{
         self, Answer, Request,
         delayed::{Ask, Group, Record, Told, administer},
     },
     config::Config,
-    lock::DirectoryLock,
-    wiring::Stack,
 };
 
 /// What every command takes.
@@ -123,20 +121,20 @@ impl Delayed {
 async fn without_server(config: &Config, ask: Ask, mut say: impl FnMut(&Told)) -> anyhow::Result<Answer> {
     let directory = crate::wiring::options::storage_directory(config);
     ensure!(directory.is_dir(), "there is no store in {}", config.data_dir.display());
-    let _lock = DirectoryLock::acquire(&config.data_dir)?;
-    let stack = Stack::open(config, &SystemClock::shared(), &Random::os()).await?;
-    let (progress, mut heard) = mpsc::channel(8);
-    let asked = administer(stack.delayed(), ask, progress, false);
-    let listen = async {
-        while let Some(answer) = heard.recv().await {
-            if let Answer::Progress { told } = answer {
-                say(&told);
+    alone(config, async |stack| {
+        let (progress, mut heard) = mpsc::channel(8);
+        let asked = administer(stack.delayed(), ask, progress, false);
+        let listen = async {
+            while let Some(answer) = heard.recv().await {
+                if let Answer::Progress { told } = answer {
+                    say(&told);
+                }
             }
-        }
-    };
-    let (answer, ()) = tokio::join!(asked, listen);
-    stack.close().await;
-    Ok(answer)
+        };
+        let (answer, ()) = tokio::join!(asked, listen);
+        Ok(answer)
+    })
+    .await
 }
 
 /// An answer for people.

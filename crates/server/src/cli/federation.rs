@@ -4,18 +4,16 @@ use std::path::Path;
 
 use anyhow::bail;
 use clap::Subcommand;
-use primitives::{Clock, Random, SystemClock, UnixMillis};
+use primitives::{Clock, SystemClock, UnixMillis};
 use ruma::OwnedServerName;
 
-use super::{ConfigFile, output, reports::age};
+use super::{ConfigFile, alone::alone, output, reports::age};
 use crate::{
     admin::{
         self, Answer, Request,
         federation::{Ask, Failing, Told},
     },
     config::Config,
-    lock::DirectoryLock,
-    wiring::Stack,
 };
 
 #[derive(Debug, Subcommand)]
@@ -56,20 +54,11 @@ impl Federation {
             Some(Answer::Federation { told }) => told,
             Some(Answer::Failed { error }) => bail!(error),
             Some(_) => bail!("the server gave the answer to another question"),
-            None => alone(&config, &ask).await?,
+            None => alone(&config, async |stack| stack.federation_desk().answer(&ask).await).await?,
         };
         output::text(&words(&told, SystemClock::new().now()));
         Ok(())
     }
-}
-
-/// Answers while no server runs.
-async fn alone(config: &Config, ask: &Ask) -> anyhow::Result<Told> {
-    let _lock = DirectoryLock::acquire(&config.data_dir)?;
-    let stack = Stack::open(config, &SystemClock::shared(), &Random::os()).await?;
-    let told = stack.federation_desk().answer(ask).await;
-    stack.close().await;
-    told
 }
 
 fn words(told: &Told, now: UnixMillis) -> String {

@@ -4,17 +4,15 @@ use std::{fmt::Write as _, path::Path, time::Duration};
 
 use anyhow::bail;
 use clap::Subcommand;
-use primitives::{Clock, Random, SystemClock, UnixMillis};
+use primitives::{Clock, SystemClock, UnixMillis};
 
-use super::{ConfigFile, output};
+use super::{ConfigFile, alone::alone, output};
 use crate::{
     admin::{
         self, Answer, Request,
         reports::{Ask, ShownReport, ShownSubject, Told},
     },
     config::Config,
-    lock::DirectoryLock,
-    wiring::Stack,
 };
 
 #[derive(Debug, Subcommand)]
@@ -66,20 +64,11 @@ impl Reports {
             Some(Answer::Reports { told }) => told,
             Some(Answer::Failed { error }) => bail!(error),
             Some(_) => bail!("the server gave the answer to another question"),
-            None => alone(&config, &ask).await?,
+            None => alone(&config, async |stack| stack.report_desk().answer(&ask).await).await?,
         };
         output::text(&words(&told, SystemClock::new().now()));
         Ok(())
     }
-}
-
-/// Answers while no server runs.
-async fn alone(config: &Config, ask: &Ask) -> anyhow::Result<Told> {
-    let _lock = DirectoryLock::acquire(&config.data_dir)?;
-    let stack = Stack::open(config, &SystemClock::shared(), &Random::os()).await?;
-    let told = stack.report_desk().answer(ask).await;
-    stack.close().await;
-    told
 }
 
 fn words(told: &Told, now: UnixMillis) -> String {
